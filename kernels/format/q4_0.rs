@@ -1,0 +1,42 @@
+//! Q4_0: an f16 scale, then 16 bytes; low nibbles are weights 0..16, high nibbles 16..32.
+
+use super::{Format, FormatInfo, Layout, Superblock, f16_to_f32, f32_to_f16};
+
+const LEN: usize = 32;
+const BYTES: usize = 2 + LEN / 2;
+
+pub(super) const INFO: FormatInfo = FormatInfo {
+    format: Format::Q4_0,
+    name: "q4_0",
+    gguf_id: 2,
+    block_len: LEN,
+    block_bytes: BYTES,
+    layout: Layout::Blocks { group: LEN, offset: 8, has_min: false, unpack },
+    quantize,
+};
+
+fn unpack(src: &[u8], dst: &mut Superblock) {
+    for (b, (src, codes)) in
+        src.as_chunks::<BYTES>().0.iter().zip(dst.codes.as_chunks_mut::<LEN>().0).enumerate()
+    {
+        dst.scale[b] = f16_to_f32([src[0], src[1]]);
+        for (i, byte) in src[2..].iter().enumerate() {
+            codes[i] = byte & 15;
+            codes[i + 16] = byte >> 4;
+        }
+    }
+}
+
+fn quantize(src: &[f32], dst: &mut [u8]) {
+    for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
+        // The value of largest magnitude keeps its sign and maps to -8, the longer side.
+        let extreme = x.iter().fold(0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
+        let scale = extreme / -8.0;
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        block[..2].copy_from_slice(&f32_to_f16(scale));
+        let code = |v: f32| ((v * inverse + 8.5) as u8).min(15);
+        for i in 0..16 {
+            block[2 + i] = code(x[i]) | code(x[i + 16]) << 4;
+        }
+    }
+}

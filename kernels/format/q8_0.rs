@@ -1,0 +1,40 @@
+//! Q8_0: an f16 scale, then 32 signed bytes.
+
+use super::{Format, FormatInfo, Layout, Superblock, f16_to_f32, f32_to_f16};
+
+const LEN: usize = 32;
+const BYTES: usize = 2 + LEN;
+
+pub(super) const INFO: FormatInfo = FormatInfo {
+    format: Format::Q8_0,
+    name: "q8_0",
+    gguf_id: 8,
+    block_len: LEN,
+    block_bytes: BYTES,
+    layout: Layout::Blocks { group: LEN, offset: 128, has_min: false, unpack },
+    quantize,
+};
+
+fn unpack(src: &[u8], dst: &mut Superblock) {
+    for (b, (src, codes)) in
+        src.as_chunks::<BYTES>().0.iter().zip(dst.codes.as_chunks_mut::<LEN>().0).enumerate()
+    {
+        dst.scale[b] = f16_to_f32([src[0], src[1]]);
+        for (code, q) in codes.iter_mut().zip(&src[2..]) {
+            *code = q ^ 0x80;
+        }
+    }
+}
+
+fn quantize(src: &[f32], dst: &mut [u8]) {
+    for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
+        let max = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let scale = max / 127.0;
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        block[..2].copy_from_slice(&f32_to_f16(scale));
+        for (q, v) in block[2..].iter_mut().zip(x) {
+            let scaled = v * inverse;
+            *q = (scaled + 0.5f32.copysign(scaled)) as i8 as u8;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! AVX2 and F16C: Haswell (2013) and Zen, on.
+use super::has;
+use crate::isa::Isa;
+use crate::scalar;
+pub(crate) static AVX2: Isa =
+    Isa { name: "avx2", supported: || has!("avx2", "f16c"), ..scalar::BASE };

@@ -1,0 +1,20 @@
+//! AVX-512 with VNNI and VBMI: Ice Lake (2019), Zen 4 (2022), on.
+use super::has;
+use crate::isa::Isa;
+use crate::scalar;
+pub(crate) static AVX512_VNNI: Isa = Isa {
+    name: "avx512_vnni",
+    supported: || {
+        has!(
+            "avx512f",
+            "avx512bw",
+            "avx512vl",
+            "avx512dq",
+            "avx512vnni",
+            "avx512vbmi",
+            "avx2",
+            "f16c"
+        )
+    },
+    ..scalar::BASE
+};

@@ -1,0 +1,2 @@
+//! Attar.
+fn main() {}
