@@ -16,7 +16,7 @@ pub(crate) type WeightedSum = unsafe fn(out: &mut [f32], rows: &[u8], weights: &
 /// Rearranges one column of activations: see [`Isa::pack`].
 pub(crate) type Pack = unsafe fn(format: Format, x: &[u8], out: &mut [u8]);
 pub(crate) type Quantize = unsafe fn(x: &[f32], out: &mut [u8]);
-pub(crate) type Norm = unsafe fn(out: &mut [f32], x: &[f32], weight: Option<&[f32]>, eps: f32);
+pub(crate) type Norm = unsafe fn(x: &mut [f32], weight: Option<&[f32]>, eps: f32);
 pub(crate) type Softmax = unsafe fn(x: &mut [f32]);
 pub(crate) type Gate = unsafe fn(gate: &mut [f32], up: &[f32]);
 
@@ -84,8 +84,6 @@ pub fn by_name(name: &str) -> Option<&'static Isa> {
     available().find(|isa| isa.name == name)
 }
 
-/// Rows a panel is cut into at most; a multiple of every tile height.
-pub(crate) const PANEL_ROWS_MAX: usize = 64;
 /// Unpacked weights of one panel should stay in a core's second-level cache.
 const PANEL_BYTES: usize = 256 * 1024;
 /// One superblock of one unpacked row: codes, then 16 scales, then 16 minimums.
@@ -94,6 +92,9 @@ pub(crate) const UNPACKED_BYTES: usize = SUPERBLOCK + 128;
 pub(crate) const PACKED_BYTES: usize = SUPERBLOCK + 128 + 64;
 
 impl Isa {
+    /// Rows a panel has at most; a multiple of every tile height.
+    pub const PANEL_ROWS_MAX: usize = 64;
+
     /// Name, as in `scalar`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -132,7 +133,7 @@ impl Isa {
     /// Rows to hand to one call of [`Isa::panel`] for weights of `len` columns.
     pub fn panel_rows(len: usize) -> usize {
         let row = len.div_ceil(SUPERBLOCK) * UNPACKED_BYTES;
-        (PANEL_BYTES / row.max(1)).clamp(4, PANEL_ROWS_MAX) & !3
+        (PANEL_BYTES / row.max(1)).clamp(4, Self::PANEL_ROWS_MAX) & !3
     }
 
     /// Scratch bytes [`Isa::panel`] needs for up to [`Isa::panel_rows`] rows of `len` weights.
@@ -178,18 +179,18 @@ impl Isa {
         unsafe { (self.quantize)(x, out) }
     }
 
-    /// Root-mean-square normalisation of one row.
-    pub fn rms_norm(&self, out: &mut [f32], x: &[f32], weight: Option<&[f32]>, eps: f32) {
-        assert!(out.len() == x.len() && weight.is_none_or(|w| w.len() == x.len()));
+    /// Root-mean-square normalisation of one row, in place.
+    pub fn rms_norm(&self, x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
+        assert!(weight.is_none_or(|w| w.len() == x.len()));
         // SAFETY: as in `dot`.
-        unsafe { (self.rms_norm)(out, x, weight, eps) }
+        unsafe { (self.rms_norm)(x, weight, eps) }
     }
 
-    /// Layer normalisation of one row, without the bias.
-    pub fn layer_norm(&self, out: &mut [f32], x: &[f32], weight: Option<&[f32]>, eps: f32) {
-        assert!(out.len() == x.len() && weight.is_none_or(|w| w.len() == x.len()));
+    /// Layer normalisation of one row, without the bias, in place.
+    pub fn layer_norm(&self, x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
+        assert!(weight.is_none_or(|w| w.len() == x.len()));
         // SAFETY: as in `dot`.
-        unsafe { (self.layer_norm)(out, x, weight, eps) }
+        unsafe { (self.layer_norm)(x, weight, eps) }
     }
 
     /// Softmax of one row, in place.

@@ -42,29 +42,29 @@ fn sum_lanes(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     tree(lanes)
 }
 
-/// `out = x / sqrt(mean(x^2) + eps) * weight`, the weight 1 where absent (RMSNorm, arXiv 1910.07467).
+/// `x = x / sqrt(mean(x^2) + eps) * weight`, the weight 1 where absent (RMSNorm, arXiv 1910.07467).
 #[inline(always)]
-pub(crate) fn rms_norm(out: &mut [f32], x: &[f32], weight: Option<&[f32]>, eps: f32) {
+pub(crate) fn rms_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
     let n = x.len();
     let scale = 1.0 / math::sqrt(sum_lanes(n, |i| x[i] * x[i]) / n as f32 + eps);
-    normalized(out, weight, |i| x[i] * scale);
+    normalize(x, weight, |v| v * scale);
 }
 
-/// `out = (x - mean) / sqrt(variance + eps) * weight` (layer normalisation, arXiv 1607.06450).
+/// `x = (x - mean) / sqrt(variance + eps) * weight` (layer normalisation, arXiv 1607.06450).
 #[inline(always)]
-pub(crate) fn layer_norm(out: &mut [f32], x: &[f32], weight: Option<&[f32]>, eps: f32) {
+pub(crate) fn layer_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
     let n = x.len();
     let mean = sum_lanes(n, |i| x[i]) / n as f32;
     let variance = sum_lanes(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
     let scale = 1.0 / math::sqrt(variance + eps);
-    normalized(out, weight, |i| (x[i] - mean) * scale);
+    normalize(x, weight, |v| (v - mean) * scale);
 }
 
 #[inline(always)]
-fn normalized(out: &mut [f32], weight: Option<&[f32]>, value: impl Fn(usize) -> f32) {
+fn normalize(x: &mut [f32], weight: Option<&[f32]>, value: impl Fn(f32) -> f32) {
     match weight {
-        Some(w) => out.iter_mut().enumerate().for_each(|(i, y)| *y = value(i) * w[i]),
-        None => out.iter_mut().enumerate().for_each(|(i, y)| *y = value(i)),
+        Some(w) => x.iter_mut().zip(w).for_each(|(v, w)| *v = value(*v) * w),
+        None => x.iter_mut().for_each(|v| *v = value(*v)),
     }
 }
 

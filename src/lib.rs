@@ -1,1 +1,3 @@
 //! Attar.
+#![cfg_attr(not(feature = "std"), no_std)]
+extern crate alloc;

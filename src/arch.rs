@@ -1,0 +1,55 @@
+//! Architectures: one loader a family, one row a name.
+//!
+//! To add a family made of known blocks:
+//!
+//! 1. Write `src/arch/x.rs`: a function from [`Loader`] to [`Decoder`] that reads the family's keys
+//!    and tensor names. `llama.rs` is the shortest example.
+//! 2. Add `mod x;` and a row to [`ARCHITECTURES`] here.
+//! 3. Add a tiny checkpoint with its expected logits by `tests/golden/make.py`.
+
+mod llama;
+mod loader;
+mod qwen;
+
+pub use loader::{LoadOptions, Loader};
+
+use crate::backend::Backend;
+use crate::gguf::Gguf;
+use crate::model::Decoder;
+use crate::{Error, Result};
+
+/// One architecture.
+pub struct Architecture {
+    /// As in the file's `general.architecture`.
+    pub name: &'static str,
+    /// Reads the file.
+    pub load: fn(&mut Loader<'_>) -> Result<Decoder>,
+}
+
+/// All architectures.
+pub const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "llama", load: llama::load },
+    Architecture { name: "qwen2", load: qwen::load_2 },
+    Architecture { name: "qwen2moe", load: qwen::load_2_moe },
+    Architecture { name: "qwen3", load: qwen::load_3 },
+    Architecture { name: "qwen3moe", load: qwen::load_3_moe },
+];
+
+/// Reads the model of a file onto a device.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the architecture is not known, and whatever its loader finds wrong.
+pub fn load(gguf: &Gguf, backend: &mut dyn Backend, options: &LoadOptions) -> Result<Decoder> {
+    let name = gguf.architecture()?;
+    let Some(row) = ARCHITECTURES.iter().find(|row| row.name == name) else {
+        let known = ARCHITECTURES.iter().map(|row| row.name).collect::<alloc::vec::Vec<_>>();
+        let known = known.join(", ");
+        return Err(Error::Unsupported(alloc::format!(
+            "architecture '{name}'; this build runs {known}"
+        )));
+    };
+    let mut loader = Loader::new(gguf, backend, options, row.name)?;
+    let decoder = (row.load)(&mut loader)?;
+    backend.seal(decoder.shape.batch_len)?;
+    Ok(decoder)
+}

@@ -1,0 +1,394 @@
+//! What loaders share: reading keys and tensors with their checks, and the blocks most families have.
+
+use crate::backend::{
+    Backend, CacheShape, NormKind, Pairing, Rotary, RotaryShape, RouteShape, Weight,
+};
+use crate::gguf::{Gguf, Tensor};
+use crate::model::attention::{Grouped, GroupedShape};
+use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
+use crate::model::linear::{Linear, Norm};
+use crate::model::position::{Scaling, Yarn, frequencies};
+use crate::model::stack::{Layer, Residual, Scratch, ScratchShape};
+use crate::model::{Decoder, DecoderShape};
+use crate::{Error, Result};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use attar_kernels::Format;
+
+/// Context a session gets unless it asks for another, if the model was trained on as much.
+const CONTEXT_LEN_DEFAULT: usize = 4096;
+/// Rows of a batch unless asked otherwise: enough to keep the kernels busy.
+const BATCH_LEN_DEFAULT: usize = 512;
+/// Rows whose logits are computed together: more would take memory, fewer time.
+const LOGIT_ROWS: usize = 16;
+
+/// No count of a real model is larger; products of two stay far from overflow.
+const COUNT_MAX: usize = 1 << 24;
+
+/// Sizes a session chooses; 0 leaves the choice to the model.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Positions the cache holds.
+    pub context_len: usize,
+    /// Rows of a batch at most.
+    pub batch_len: usize,
+    /// Encoding of keys and values: F32 or F16.
+    pub cache: Format,
+}
+
+/// A file on its way to a device.
+pub struct Loader<'a> {
+    gguf: &'a Gguf,
+    backend: &'a mut dyn Backend,
+    architecture: &'static str,
+    cache: Format,
+    /// Widths and counts that every family has.
+    pub dims: Dims,
+    scratch: ScratchShape,
+}
+
+/// Widths and counts from the keys that every family has.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// Number of layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Heads with keys and values of their own.
+    pub kv_heads: usize,
+    /// Width of a query or key.
+    pub key_len: usize,
+    /// Width of a value.
+    pub value_len: usize,
+    /// Added to mean squares.
+    pub eps: f32,
+    /// Positions the cache holds.
+    pub context_len: usize,
+    /// Rows of a batch at most.
+    pub batch_len: usize,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(
+        gguf: &'a Gguf,
+        backend: &'a mut dyn Backend,
+        options: &LoadOptions,
+        architecture: &'static str,
+    ) -> Result<Self> {
+        if !matches!(options.cache, Format::F32 | Format::F16) {
+            let name = options.cache.info().name;
+            return Err(Error::Unsupported(format!("a key-value cache in {name}; use f32 or f16")));
+        }
+        let dims = Dims::read(gguf, architecture, options)?;
+        let scratch = ScratchShape { width: dims.width, ..ScratchShape::default() };
+        Ok(Self { gguf, backend, architecture, cache: options.cache, dims, scratch })
+    }
+
+    /// A count under the architecture's prefix; 0 reads as absent.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        count(self.gguf, self.architecture, key)
+    }
+
+    /// A count that must be there.
+    pub fn need_count(&self, key: &str) -> Result<usize> {
+        need_count(self.gguf, self.architecture, key)
+    }
+
+    /// A number under the architecture's prefix; 0 reads as absent.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        let value = self.gguf.f32(&format!("{}.{key}", self.architecture))?;
+        Ok(value.map(f64::from).filter(|v| *v != 0.0))
+    }
+
+    fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
+        let tensor = self.gguf.need_tensor(name)?;
+        if tensor.dims[..] != *dims {
+            let found = &tensor.dims;
+            let what = format!("tensor '{name}' has dimensions {found:?}, expected {dims:?}");
+            return Err(Error::Invalid(what));
+        }
+        Ok(tensor)
+    }
+
+    /// A vector, where the file has it.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Option<Weight>> {
+        match self.gguf.tensor(name) {
+            Some(_) => Ok(Some(self.backend.weight(&[self.tensor(name, &[len])?])?)),
+            None => Ok(None),
+        }
+    }
+
+    /// `NAME.weight` of `[rows, cols]`, with `NAME.bias` and `NAME.scale` where the file has them.
+    pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let dims: &[usize] = if rows == 1 { &[cols] } else { &[cols, rows] };
+        let tensor = self.tensor(&format!("{name}.weight"), dims)?;
+        let weight = self.backend.weight(&[tensor])?;
+        let bias = self.vector(&format!("{name}.bias"), rows)?;
+        let scale = match self.gguf.tensor(&format!("{name}.scale")) {
+            Some(_) => Some(self.single(&format!("{name}.scale"))?),
+            None => None,
+        };
+        Ok(Linear { weight, scale, bias })
+    }
+
+    fn single(&self, name: &str) -> Result<f32> {
+        let tensor = self.tensor(name, &[1])?;
+        let mut value = [0.0];
+        tensor.format()?.info().dequantize(&tensor.bytes, &mut value);
+        Ok(value[0])
+    }
+
+    /// An RMS norm, `NAME.weight`.
+    pub fn rms_norm(&mut self, name: &str, len: usize) -> Result<Norm> {
+        let tensor = self.tensor(&format!("{name}.weight"), &[len])?;
+        let weight = self.backend.weight(&[tensor])?;
+        Ok(Norm { kind: NormKind::Rms, weight, bias: None, eps: self.dims.eps })
+    }
+
+    /// The rotation of all layers, from the `rope.*` keys and the tensor `rope_freqs.weight`.
+    pub fn rotary(&mut self, pairing: Pairing) -> Result<Rotary> {
+        let rotated = self.count("rope.dimension_count")?.unwrap_or(self.dims.key_len);
+        if rotated > self.dims.key_len || rotated % 2 == 1 {
+            let (name, len) = (self.architecture, self.dims.key_len);
+            return Err(Error::Invalid(format!(
+                "key '{name}.rope.dimension_count' is {rotated}, expected an even number up to {len}"
+            )));
+        }
+        let pairs = rotated / 2;
+        let mut divisors = Vec::new();
+        if self.gguf.tensor("rope_freqs.weight").is_some() {
+            let tensor = self.tensor("rope_freqs.weight", &[pairs])?;
+            divisors.resize(pairs, 1.0);
+            tensor.format()?.info().dequantize(&tensor.bytes, &mut divisors);
+        }
+        let base = self.number("rope.freq_base")?.unwrap_or(10_000.0);
+        let (frequencies, magnitude) = frequencies(pairs, base, self.scaling()?, &divisors);
+        self.backend.rotary(RotaryShape { frequencies, magnitude, pairing })
+    }
+
+    fn scaling(&self) -> Result<Scaling> {
+        let key = format!("{}.rope.scaling.type", self.architecture);
+        let factor = match self.number("rope.scaling.factor")? {
+            Some(factor) => factor,
+            None => self.number("rope.scale_linear")?.unwrap_or(1.0),
+        };
+        match self.gguf.str(&key)?.unwrap_or("linear") {
+            "none" => Ok(Scaling::None),
+            "linear" if factor == 1.0 => Ok(Scaling::None),
+            "linear" => Ok(Scaling::Linear { factor }),
+            "yarn" => Ok(Scaling::Yarn(Yarn {
+                factor,
+                original_context_len: self
+                    .count("rope.scaling.original_context_length")?
+                    .map_or_else(|| self.need_count("context_length"), Ok)?,
+                beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                magnitude: self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+            })),
+            other => Err(Error::Unsupported(format!("key '{key}' with value '{other}'"))),
+        }
+    }
+
+    /// Attention of layer `layer` under the usual names; norms of query and key heads where asked.
+    pub fn grouped(&mut self, layer: usize, rotary: Rotary, head_norms: bool) -> Result<Grouped> {
+        let Dims { width, heads, kv_heads, key_len, value_len, .. } = self.dims;
+        let name = |part: &str| format!("blk.{layer}.attn_{part}");
+        let (mut query_norm, mut key_norm) = (None, None);
+        if head_norms {
+            query_norm = Some(self.rms_norm(&name("q_norm"), key_len)?);
+            key_norm = Some(self.rms_norm(&name("k_norm"), key_len)?);
+        }
+        self.scratch.include(&ScratchShape {
+            query: heads * key_len,
+            key: kv_heads * key_len,
+            value: kv_heads * value_len,
+            mixed: heads * value_len,
+            ..ScratchShape::default()
+        });
+        Ok(Grouped {
+            query: self.linear(&name("q"), heads * key_len, width)?,
+            key: self.linear(&name("k"), kv_heads * key_len, width)?,
+            value: self.linear(&name("v"), kv_heads * value_len, width)?,
+            output: self.linear(&name("output"), width, heads * value_len)?,
+            query_norm,
+            key_norm,
+            rotary: Some(rotary),
+            cache: self.backend.cache(CacheShape {
+                sequences: 1,
+                context_len: self.dims.context_len,
+                heads: kv_heads,
+                query_heads: heads,
+                key_len,
+                value_len,
+                format: self.cache,
+            })?,
+            shape: GroupedShape {
+                heads,
+                kv_heads,
+                key_len,
+                value_len,
+                scale: 1.0 / attar_kernels::math::sqrt(key_len as f32),
+            },
+        })
+    }
+
+    /// A gated block `PREFIX_gate`, `PREFIX_up`, `PREFIX_down`, the names ending in `suffix`.
+    pub fn gated(&mut self, layer: usize, suffix: &str, hidden: usize) -> Result<Gated> {
+        let width = self.dims.width;
+        let name = |part: &str| format!("blk.{layer}.ffn_{part}{suffix}");
+        self.scratch.include(&ScratchShape { hidden, ..ScratchShape::default() });
+        Ok(Gated {
+            gate: self.linear(&name("gate"), hidden, width)?,
+            up: self.linear(&name("up"), hidden, width)?,
+            down: self.linear(&name("down"), width, hidden)?,
+            hidden,
+        })
+    }
+
+    /// Experts of layer `layer` under the usual names.
+    pub fn experts(&mut self, layer: usize, hidden: usize, normalize: bool, shared: Option<Shared>) -> Result<Experts> {
+        let width = self.dims.width;
+        let experts = self.need_count("expert_count")?;
+        let used = self.need_count("expert_used_count")?;
+        if used > experts {
+            let name = self.architecture;
+            return Err(Error::Invalid(format!(
+                "key '{name}.expert_used_count' is {used}, more than the {experts} experts"
+            )));
+        }
+        let scale = self.number("expert_weights_scale")?.unwrap_or(1.0) as f32;
+        self.scratch.include(&ScratchShape {
+            expert_hidden: hidden,
+            experts,
+            experts_used: used,
+            ..ScratchShape::default()
+        });
+        Ok(Experts {
+            router: self.linear(&format!("blk.{layer}.ffn_gate_inp"), experts, width)?,
+            route: RouteShape { used, normalize, scale },
+            routing: self.backend.routing(self.dims.batch_len, used)?,
+            gate: self.expert_linear(layer, "gate", [experts, hidden, width])?,
+            up: self.expert_linear(layer, "up", [experts, hidden, width])?,
+            down: self.expert_linear(layer, "down", [experts, width, hidden])?,
+            hidden,
+            shared,
+        })
+    }
+
+    /// One matrix an expert: a tensor of three dimensions, or, in older files, a tensor an expert.
+    fn expert_linear(&mut self, layer: usize, part: &str, dims: [usize; 3]) -> Result<ExpertLinear> {
+        let [experts, rows, cols] = dims;
+        let name = format!("blk.{layer}.ffn_{part}_exps");
+        let one = |e: usize| format!("blk.{layer}.ffn_{part}.{e}.weight");
+        let matrices: Vec<Tensor> = if self.gguf.tensor(&one(0)).is_some() {
+            (0..experts).map(|e| self.tensor(&one(e), &[cols, rows])).collect::<Result<_>>()?
+        } else {
+            self.tensor(&format!("{name}.weight"), &[cols, rows, experts])?.split_last()
+        };
+        let weight = self.backend.weight(&matrices)?;
+        let scale = self.vector(&format!("{name}.scale"), experts)?;
+        Ok(ExpertLinear { weight, scale })
+    }
+
+    /// A decoder whose layers are attention, then feed-forward, each with an RMS norm before it;
+    /// `feed` reads the second block of a layer.
+    pub fn pre_norm_decoder(
+        &mut self,
+        pairing: Pairing,
+        head_norms: bool,
+        feed: fn(&mut Self, usize) -> Result<Feed>,
+    ) -> Result<Decoder> {
+        let rotary = self.rotary(pairing)?;
+        let width = self.dims.width;
+        let mut layers = Vec::new();
+        for layer in 0..self.dims.layers {
+            let before = self.rms_norm(&format!("blk.{layer}.attn_norm"), width)?;
+            let attention = self.grouped(layer, rotary, head_norms)?;
+            let before_feed = self.rms_norm(&format!("blk.{layer}.ffn_norm"), width)?;
+            layers.push(Layer {
+                attention: Residual::pre_norm(before, attention),
+                feed: Residual::pre_norm(before_feed, feed(self, layer)?),
+            });
+        }
+        self.decoder(layers)
+    }
+
+    /// The feed-forward block of a dense layer under the usual names.
+    pub fn dense(&mut self, layer: usize) -> Result<Feed> {
+        let hidden = self.need_count("feed_forward_length")?;
+        Ok(Feed::Gated(self.gated(layer, "", hidden)?))
+    }
+
+    /// A decoder of `layers` with the usual table, last norm and head; without a head of its own the
+    /// file shares the table.
+    pub fn decoder(&mut self, layers: Vec<Layer>) -> Result<Decoder> {
+        let Dims { width, context_len, batch_len, .. } = self.dims;
+        let table = self.gguf.need_tensor("token_embd.weight")?;
+        let vocab_len = *table.dims.last().unwrap_or(&0);
+        let input = self.linear("token_embd", vocab_len, width)?;
+        let head = match self.gguf.tensor("output.weight") {
+            Some(_) => self.linear("output", vocab_len, width)?,
+            None => input,
+        };
+        let norm = self.rms_norm("output_norm", width)?;
+        let scratch = Scratch::claim(self.backend, batch_len, &self.scratch)?;
+        let logit_rows = LOGIT_ROWS.min(batch_len);
+        let logits = self.backend.buffer(logit_rows, vocab_len)?;
+        let shape = DecoderShape { vocab_len, width, context_len, batch_len, logit_rows };
+        Ok(Decoder { shape, input: input.weight, input_scale: None, layers, norm, head, scratch, logits })
+    }
+}
+
+impl Dims {
+    fn read(gguf: &Gguf, architecture: &str, options: &LoadOptions) -> Result<Self> {
+        let need = |key: &str| need_count(gguf, architecture, key);
+        let maybe = |key: &str| count(gguf, architecture, key);
+        let width = need("embedding_length")?;
+        let heads = need("attention.head_count")?;
+        let kv_heads = maybe("attention.head_count_kv")?.unwrap_or(heads);
+        if heads % kv_heads != 0 {
+            return Err(Error::Invalid(format!(
+                "key '{architecture}.attention.head_count' is {heads}, no multiple of {kv_heads} \
+                 in '{architecture}.attention.head_count_kv'"
+            )));
+        }
+        let key_len = maybe("attention.key_length")?.unwrap_or(width / heads);
+        let value_len = maybe("attention.value_length")?.unwrap_or(key_len);
+        let eps_key = format!("{architecture}.attention.layer_norm_rms_epsilon");
+        let eps = gguf.f32(&eps_key)?.ok_or(Error::Missing(format!("key '{eps_key}'")))?;
+        let trained = maybe("context_length")?.unwrap_or(CONTEXT_LEN_DEFAULT);
+        let context_len = match options.context_len {
+            0 => trained.min(CONTEXT_LEN_DEFAULT),
+            len => len,
+        };
+        if context_len > trained {
+            log::warn!("a context of {context_len} is longer than the {trained} the model knows");
+        }
+        let batch_len = if options.batch_len == 0 { BATCH_LEN_DEFAULT } else { options.batch_len };
+        let batch_len = batch_len.min(context_len);
+        let layers = need("block_count")?;
+        Ok(Self { layers, width, heads, kv_heads, key_len, value_len, eps, context_len, batch_len })
+    }
+}
+
+fn count(gguf: &Gguf, architecture: &str, key: &str) -> Result<Option<usize>> {
+    let key = format!("{architecture}.{key}");
+    match gguf.usize(&key)? {
+        Some(n) if n > COUNT_MAX => {
+            Err(Error::Limit(format!("key '{key}' is {n}, expected at most {COUNT_MAX}")))
+        }
+        n => Ok(n.filter(|n| *n != 0)),
+    }
+}
+
+fn need_count(gguf: &Gguf, architecture: &str, key: &str) -> Result<usize> {
+    let missing = || Error::Missing(missing_key(architecture, key));
+    count(gguf, architecture, key)?.ok_or_else(missing)
+}
+
+fn missing_key(architecture: &str, key: &str) -> String {
+    format!("key '{architecture}.{key}', or it is 0")
+}

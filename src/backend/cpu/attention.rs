@@ -1,0 +1,159 @@
+//! The key-value cache and attention over it.
+//!
+//! A cache lies as `[sequence][head][position][width]`, so that the keys of one head are a matrix:
+//! scores are its product with the queries of all heads that share it, by the same kernels as
+//! every other product. The softmax runs over exactly the positions a row may see, and values are
+//! added in the order of positions: neither depends on how a prompt was cut.
+
+use super::product::Engine;
+use super::Cpu;
+use crate::backend::{Cache, CacheShape, Row, View};
+use crate::{Error, Result};
+use alloc::vec::Vec;
+use attar_kernels::{Isa, PanelArgs};
+
+/// Queries multiplied with the keys of one head at a time, unless more heads share the keys.
+const QUERIES: usize = 16;
+
+/// Keys and values of one layer.
+pub(super) struct KeyValues {
+    pub(super) shape: CacheShape,
+    pub(super) keys: Vec<u8>,
+    pub(super) values: Vec<u8>,
+}
+
+impl KeyValues {
+    /// Bytes of the keys and of the values.
+    pub(super) fn bytes(shape: &CacheShape) -> Result<(usize, usize)> {
+        let info = shape.format.info();
+        let of = |width: usize| {
+            let places = shape.sequences.checked_mul(shape.heads)?.checked_mul(shape.context_len)?;
+            places.checked_mul(info.row_bytes(width))
+        };
+        of(shape.key_len).zip(of(shape.value_len)).ok_or_else(|| {
+            let len = shape.context_len;
+            Error::Limit(alloc::format!("a cache of {len} positions has more bytes than addresses"))
+        })
+    }
+
+    /// f32 a thread needs: queries, results and scores of as many columns as are taken at a time.
+    pub(super) fn scratch_len(&self) -> usize {
+        let CacheShape { context_len, key_len, value_len, .. } = self.shape;
+        self.group().max(QUERIES) * (context_len + key_len + value_len)
+    }
+
+    /// Query heads that share a head of the cache.
+    fn group(&self) -> usize {
+        self.shape.query_heads / self.shape.heads
+    }
+
+    /// Index of a position in a matrix of one row a position.
+    fn place(&self, row: Row, head: usize) -> usize {
+        let head = row.sequence as usize * self.shape.heads + head;
+        head * self.shape.context_len + row.position as usize
+    }
+}
+
+impl Cpu {
+    pub(super) fn store_rows(&mut self, cache: Cache, key: View, value: View, rows: &[Row]) {
+        let KeyValues { shape, .. } = self.memory.caches[cache.0 as usize];
+        assert!(key.rows == rows.len() && value.rows == rows.len());
+        assert!(key.width == shape.heads * shape.key_len);
+        assert!(value.width == shape.heads * shape.value_len);
+        let info = shape.format.info();
+        let (key_bytes, value_bytes) = (info.row_bytes(shape.key_len), info.row_bytes(shape.value_len));
+        for (r, &row) in rows.iter().enumerate() {
+            let (k, v) = (self.memory.row(key, r), self.memory.row(value, r));
+            let cache = &mut self.memory.caches[cache.0 as usize];
+            for head in 0..shape.heads {
+                let place = cache.place(row, head);
+                let (k, v) = (&k[head * shape.key_len..], &v[head * shape.value_len..]);
+                let keys = &mut cache.keys[place * key_bytes..][..key_bytes];
+                info.quantize(&k[..shape.key_len], keys);
+                let values = &mut cache.values[place * value_bytes..][..value_bytes];
+                info.quantize(&v[..shape.value_len], values);
+            }
+        }
+    }
+
+    pub(super) fn attend(&mut self, out: View, query: View, cache: Cache, scale: f32, rows: &[Row]) {
+        let mut buffer = self.take(out.buffer);
+        let cache = &self.memory.caches[cache.0 as usize];
+        let CacheShape { heads, query_heads, key_len, value_len, .. } = cache.shape;
+        let group = cache.group();
+        assert!(group * heads == query_heads);
+        assert!(query.rows == rows.len() && query.width == query_heads * key_len);
+        assert!(out.rows == rows.len() && out.width == query_heads * value_len);
+        let queries = &self.memory.buffers[query.buffer.0 as usize];
+        let isa = self.engine.isa;
+        let step = (QUERIES / group).max(1);
+        let Engine { pool, scratch, .. } = &mut self.engine;
+        pool.columns(scratch, buffer.matrix(out), group * value_len, |scratch, first, mut part| {
+            let head = first / (group * value_len);
+            let attention = HeadAttention { isa, cache, head, scale };
+            let mut start = 0;
+            while start < rows.len() {
+                let same = rows[start..].iter().take_while(|r| r.sequence == rows[start].sequence);
+                let end = start + same.count().min(step);
+                let query = |r| queries.row(query, start + r);
+                let results = attention.run(&rows[start..end], &mut scratch.attention, query);
+                for (r, values) in results.chunks_exact(group * value_len).enumerate() {
+                    part.row(start + r).copy_from_slice(values);
+                }
+                start = end;
+            }
+        });
+        self.put(out.buffer, buffer);
+    }
+}
+
+/// Attention of the query heads that share one head of the cache.
+struct HeadAttention<'a> {
+    isa: &'static Isa,
+    cache: &'a KeyValues,
+    head: usize,
+    scale: f32,
+}
+
+impl HeadAttention<'_> {
+    /// Attends for `rows`, all of one sequence: `[rows, group, value_len]`. `query` lends a row of
+    /// all query heads.
+    fn run<'q, 's>(
+        &self,
+        rows: &[Row],
+        scratch: &'s mut [f32],
+        query: impl Fn(usize) -> &'q [f32],
+    ) -> &'s [f32] {
+        let CacheShape { key_len, value_len, format, .. } = self.cache.shape;
+        let (info, group) = (format.info(), self.cache.group());
+        let cols = rows.len() * group;
+        let seen = rows.iter().map(|r| r.position as usize + 1).max().unwrap_or(0);
+        let (queries, rest) = scratch.split_at_mut(cols * key_len);
+        let (results, rest) = rest.split_at_mut(cols * value_len);
+        let scores = &mut rest[..cols * seen];
+        for (r, queries) in queries.chunks_exact_mut(group * key_len).enumerate() {
+            queries.copy_from_slice(&query(r)[self.head * group * key_len..][..queries.len()]);
+        }
+        let start = self.cache.place(Row { position: 0, ..rows[0] }, self.head);
+        let lines = |width: usize| start * info.row_bytes(width)..(start + seen) * info.row_bytes(width);
+        self.isa.panel(PanelArgs {
+            format,
+            w: &self.cache.keys[lines(key_len)],
+            rows: seen,
+            len: key_len,
+            x: bytemuck::cast_slice(queries),
+            cols,
+            out: scores,
+            scratch: &mut [],
+        });
+        for (c, scores) in scores.chunks_exact_mut(seen).enumerate() {
+            let (own, beyond) = scores.split_at_mut(rows[c / group].position as usize + 1);
+            own.iter_mut().for_each(|s| *s *= self.scale);
+            self.isa.softmax(own);
+            beyond.fill(0.0);
+        }
+        let values = &self.cache.values[lines(value_len)];
+        self.isa.weighted_sum(format, results, values, scores, cols);
+        results
+    }
+}

@@ -1,0 +1,200 @@
+//! A conversation with a model: its cache, its place, and tokens in and logits out.
+//!
+//! [`Session::open`] claims all memory; nothing later allocates. The logits of a token depend on
+//! the tokens before it and on nothing else: not on the number of threads, nor on how the tokens
+//! were divided among calls.
+
+use crate::arch::{self, LoadOptions};
+use crate::backend::{Backend, Cpu, CpuOptions, Row};
+use crate::gguf::Gguf;
+use crate::model::Decoder;
+use crate::{Error, Result};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use attar_kernels::{Format, Isa};
+use core::sync::atomic::AtomicBool;
+
+/// How to open a session. The default leaves every choice to the model and the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Positions to have room for; 0 means as many as the model knows, at most 4096.
+    pub context_len: usize,
+    /// Tokens of a prompt to process together; 0 means 512. More is faster and takes more memory.
+    pub batch_len: usize,
+    /// Threads, the caller's included; 0 means one a core.
+    pub threads: usize,
+    /// Encoding of keys and values: F16, or F32 for twice the memory.
+    pub cache: Format,
+    /// Kernels to use instead of the fastest the CPU can run.
+    pub isa: Option<&'static Isa>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { context_len: 0, batch_len: 0, threads: 0, cache: Format::F16, isa: None }
+    }
+}
+
+/// Where a session's memory is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The file, mapped and used in place.
+    pub file_bytes: usize,
+    /// Cache, buffers and scratch, claimed when the session was opened.
+    pub session_bytes: usize,
+}
+
+/// A model and a place in a text.
+pub struct Session {
+    backend: Cpu,
+    decoder: Decoder,
+    position: usize,
+    /// The batch at work.
+    rows: Vec<Row>,
+    cancel: Arc<AtomicBool>,
+    file_bytes: usize,
+}
+
+impl Session {
+    /// Reads the model of a file and claims all memory the session will need.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] or [`Error::Invalid`] if the file holds no model this build runs,
+    /// [`Error::Limit`] if memory does not suffice.
+    pub fn open(gguf: &Gguf, options: &Options) -> Result<Self> {
+        let mut backend = Cpu::new(CpuOptions { threads: options.threads, isa: options.isa })?;
+        let sizes = LoadOptions {
+            context_len: options.context_len,
+            batch_len: options.batch_len,
+            cache: options.cache,
+        };
+        let decoder = arch::load(gguf, &mut backend, &sizes)?;
+        let mut rows = Vec::new();
+        rows.try_reserve_exact(decoder.shape.batch_len)
+            .map_err(|_| Error::Limit("no memory for a batch".into()))?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        Ok(Self { backend, decoder, position: 0, rows, cancel, file_bytes: gguf.file_bytes() })
+    }
+
+    /// Appends tokens; returns the logits that follow the last, one a token of the vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no tokens or an id beyond the vocabulary, [`Error::Limit`] if the
+    /// context has no room: nothing is appended then. [`Error::Cancelled`] if the flag of
+    /// [`Session::cancel_flag`] was set: of the tokens, whole batches may have been appended, as
+    /// [`Session::position`] tells.
+    pub fn feed(&mut self, ids: &[u32]) -> Result<&[f32]> {
+        self.check(ids)?;
+        let mut count = 0;
+        for ids in ids.chunks(self.decoder.shape.batch_len) {
+            self.advance(ids)?;
+            count = ids.len();
+        }
+        self.decoder.logits(&mut self.backend, count - 1, 1)
+    }
+
+    /// Appends tokens and calls `each(i, logits that follow the i-th)` for all of them in order.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn feed_each(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.check(ids)?;
+        let shape = self.decoder.shape;
+        for (batch, ids) in ids.chunks(shape.batch_len).enumerate() {
+            self.advance(ids)?;
+            for first in (0..ids.len()).step_by(shape.logit_rows) {
+                let count = shape.logit_rows.min(ids.len() - first);
+                let logits = self.decoder.logits(&mut self.backend, first, count)?;
+                for (r, logits) in logits.chunks_exact(shape.vocab_len).enumerate() {
+                    each(batch * shape.batch_len + first + r, logits);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::Invalid("no tokens to feed".into()));
+        }
+        let vocab_len = self.decoder.shape.vocab_len;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_len) {
+            return Err(Error::Invalid(format!("token {id}, expected one below {vocab_len}")));
+        }
+        let (position, context_len) = (self.position, self.decoder.shape.context_len);
+        if ids.len() > context_len - position {
+            let more = ids.len();
+            return Err(Error::Limit(format!(
+                "the context has room for {context_len} tokens and holds {position}; {more} more do not fit"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Runs one batch.
+    fn advance(&mut self, ids: &[u32]) -> Result<()> {
+        let start = self.position;
+        self.rows.clear();
+        self.rows.extend((start..start + ids.len()).map(|p| Row { sequence: 0, position: p as u32 }));
+        self.decoder.forward(&mut self.backend, ids, &self.rows, &self.cancel)?;
+        self.position += ids.len();
+        Ok(())
+    }
+
+    /// Forgets all tokens.
+    pub fn clear(&mut self) {
+        self.position = 0;
+    }
+
+    /// Forgets the tokens from `position` on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are not as many.
+    pub fn truncate(&mut self, position: usize) -> Result<()> {
+        if position > self.position {
+            let held = self.position;
+            return Err(Error::Invalid(format!("cannot keep {position} of {held} tokens")));
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Setting it makes a call under way return [`Error::Cancelled`] within a layer's work; it stays
+    /// set until the caller clears it.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Tokens held.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Tokens there is room for.
+    pub fn context_len(&self) -> usize {
+        self.decoder.shape.context_len
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocab_len(&self) -> usize {
+        self.decoder.shape.vocab_len
+    }
+
+    /// Where the memory is.
+    pub fn plan(&self) -> Plan {
+        let rows = self.rows.capacity() * size_of::<Row>();
+        let session_bytes = self.backend.claimed_bytes() + rows;
+        Plan { file_bytes: self.file_bytes, session_bytes }
+    }
+
+    /// Threads in use, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.backend.threads()
+    }
+
+    /// Name of the kernels in use.
+    pub fn isa_name(&self) -> &'static str {
+        self.backend.isa().name()
+    }
+}
