@@ -4,6 +4,10 @@
 //! the tokens before it and on nothing else: not on the number of threads, nor on how the tokens
 //! were divided among calls.
 
+mod score;
+
+pub use score::{Score, log_probability};
+
 use crate::arch::{self, LoadOptions};
 use crate::backend::{Backend, Cpu, CpuOptions, Row};
 use crate::gguf::Gguf;

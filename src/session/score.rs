@@ -1,0 +1,56 @@
+//! The probability of a text: the chain rule over its tokens.
+
+use super::Session;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+use alloc::vec::Vec;
+use attar_kernels::math::{exp64, ln64};
+
+/// Natural-log probability of a text under a model.
+#[derive(Clone, Debug)]
+pub struct Score {
+    /// Sum of the tokens' log probabilities: `ln P(text)`.
+    pub logprob: f64,
+    /// `-log2 P(text)` divided by the text's length in bytes.
+    pub bits_per_byte: f64,
+    /// Each token with the log probability the model gave it.
+    pub tokens: Vec<(u32, f64)>,
+}
+
+impl Session {
+    /// Scores a text from an empty context.
+    ///
+    /// Its first token is conditioned on the vocabulary's beginning-of-sequence token; where there
+    /// is none, it counts as given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty text, and as [`Session::feed`].
+    pub fn score_text(&mut self, tokenizer: &Tokenizer, text: &[u8]) -> Result<Score> {
+        let ids = tokenizer.encode(text, false, false)?;
+        let mut tokens = Vec::with_capacity(ids.len());
+        let mut fed = Vec::with_capacity(ids.len());
+        match (tokenizer.bos(), ids.first()) {
+            (_, None) => return Err(Error::Invalid("an empty text has no probability".into())),
+            (Some(bos), _) => fed.push(bos),
+            (None, Some(&first)) => tokens.push((first, 0.0)),
+        }
+        let targets = &ids[tokens.len()..];
+        fed.extend_from_slice(&ids[..ids.len() - 1]);
+        self.clear();
+        if !fed.is_empty() {
+            self.feed_each(&fed, &mut |i, logits| {
+                tokens.push((targets[i], log_probability(logits, targets[i])));
+            })?;
+        }
+        let logprob: f64 = tokens.iter().map(|(_, p)| p).sum();
+        let bits_per_byte = -logprob / core::f64::consts::LN_2 / text.len() as f64;
+        Ok(Score { logprob, bits_per_byte, tokens })
+    }
+}
+
+/// Natural logarithm of the softmax of `logits` at `id`.
+pub fn log_probability(logits: &[f32], id: u32) -> f64 {
+    let max = f64::from(logits.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v)));
+    let sum: f64 = logits.iter().map(|v| exp64(f64::from(*v) - max)).sum();
+    f64::from(logits[id as usize]) - max - ln64(sum)
+}

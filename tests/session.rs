@@ -1,0 +1,79 @@
+//! One model, one text: the same bits whatever the threads, the chunks and the kernels; and the
+//! misuse of a session.
+
+mod common;
+
+use attar::{Error, Format, Gguf, Options, Session};
+use common::{all_logits, own, shared};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+/// The bundled model, and a larger one where it is at hand.
+fn models() -> Vec<PathBuf> {
+    let shared = shared("models/stories3M-f32.gguf");
+    [own("models/attar-stories.gguf")].into_iter().chain(shared).collect()
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|v| v.to_bits()).collect()
+}
+
+fn text(vocab_len: usize, len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| (i * 7919 + 13) % vocab_len as u32).collect()
+}
+
+#[test]
+fn same_bits_for_any_threads_chunks_and_kernels() {
+    for model in models() {
+        let gguf = Gguf::open(&model).expect("a model");
+        for cache in [Format::F32, Format::F16] {
+            let base = Options { cache, threads: 1, batch_len: 64, context_len: 160, isa: None };
+            let scalar = attar::kernels::by_name("scalar");
+            let mut first = Session::open(&gguf, &Options { isa: scalar, ..base }).expect("a session");
+            let ids = text(first.vocab_len(), 150);
+            let want = bits(&all_logits(&mut first, &ids));
+            for isa in attar::kernels::available() {
+                for (threads, batch_len) in [(1, 64), (2, 150), (3, 7), (4, 1)] {
+                    let options = Options { threads, batch_len, isa: Some(isa), ..base };
+                    let mut session = Session::open(&gguf, &options).expect("a session");
+                    let got = bits(&all_logits(&mut session, &ids));
+                    assert!(got == want, "{} differs: {} {options:?}", model.display(), isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_continues_where_it_stands() {
+    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let mut session = Session::open(&gguf, &Options::default()).expect("a session");
+    let ids = text(session.vocab_len(), 40);
+    let whole = bits(session.feed(&ids).expect("room"));
+    session.clear();
+    for id in &ids[..39] {
+        session.feed(&[*id]).expect("room");
+    }
+    assert_eq!(bits(session.feed(&ids[39..]).expect("room")), whole);
+    session.truncate(20).expect("fewer than are held");
+    assert_eq!(bits(session.feed(&ids[20..]).expect("room")), whole);
+}
+
+#[test]
+fn misuse_is_an_error_and_changes_nothing() {
+    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let options = Options { context_len: 8, ..Options::default() };
+    let mut session = Session::open(&gguf, &options).expect("a session");
+    let beyond = session.vocab_len() as u32;
+    assert!(matches!(session.feed(&[]), Err(Error::Invalid(_))));
+    assert!(matches!(session.feed(&[1, beyond]), Err(Error::Invalid(_))));
+    assert!(matches!(session.feed(&[1; 9]), Err(Error::Limit(_))));
+    assert!(matches!(session.truncate(1), Err(Error::Invalid(_))));
+    assert_eq!(session.position(), 0);
+    session.feed(&[1; 8]).expect("just enough room");
+    assert!(matches!(session.feed(&[1]), Err(Error::Limit(_))));
+    session.clear();
+    session.cancel_flag().store(true, Ordering::Relaxed);
+    assert!(matches!(session.feed(&[1]), Err(Error::Cancelled)));
+    assert_eq!(session.position(), 0);
+}

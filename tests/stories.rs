@@ -1,0 +1,160 @@
+//! Real models, through the command line: texts word for word, logits, perplexity, judgements of
+//! grammar.
+
+mod common;
+
+use attar::{Format, Options, Tokenizer};
+use common::{all_logits, open, own, shared};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs `attar` and returns its standard output.
+fn attar(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_attar")).args(args).output().expect("the program");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "attar {args:?}: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&attar(args)).expect("JSON")
+}
+
+fn text_of(path: &Path) -> &str {
+    path.to_str().expect("a UTF-8 path")
+}
+
+/// `(model, its greedy text, prompt)`.
+const GREEDY: [(&str, &str, &str); 4] = [
+    ("stories260K-f32", "stories260K.greedy256.txt", ""),
+    ("stories260K-f32", "stories260K.dragon200.txt", "Once upon a time, there was a little dragon"),
+    ("stories3M-f32", "stories3M-dequant-f32.greedy300.txt", ""),
+    ("babyllama-char-f32", "babyllama-tok105.greedy256.txt", ""),
+];
+
+#[test]
+fn greedy_texts_are_those_of_the_reference() {
+    for (model, text, prompt) in GREEDY {
+        let Some(model) = shared(&format!("models/{model}.gguf")) else { continue };
+        let want = std::fs::read_to_string(model.with_file_name(text)).expect("a text");
+        let options = ["--temp", "0", "-n", "300", "--cache", "f32"];
+        let mut args = vec!["run", text_of(&model), "-p", prompt];
+        args.extend(options);
+        let got = attar(&args);
+        let (got, want) = (got.trim(), want.trim());
+        let len = got.len().min(want.len());
+        assert!(len > 200 && got[..len] == want[..len], "{text}:\n{got}\nexpected\n{want}");
+    }
+}
+
+#[test]
+fn logits_are_those_of_the_reference() {
+    for name in ["stories260K", "stories3M-q80-dequant", "babyllama-tok105"] {
+        let Some(path) = shared(&format!("models/{name}.logits.json")) else { continue };
+        let reference = std::fs::read_to_string(&path).expect("a reference");
+        let reference: Value = serde_json::from_str(&reference).expect("JSON");
+        let file = match name {
+            "stories3M-q80-dequant" => "stories3M-f32.gguf",
+            "babyllama-tok105" => "babyllama-char-f32.gguf",
+            _ => "stories260K-f32.gguf",
+        };
+        let options = Options { cache: Format::F32, ..Options::default() };
+        let mut session = open(&path.with_file_name(file), options);
+        for case in reference["cases"].as_array().expect("cases") {
+            let number = |v: &Value| v.as_u64().expect("an id") as u32;
+            let ids: Vec<u32> = case["prompt_ids"].as_array().expect("ids").iter().map(number).collect();
+            let want = case["last_prompt_logits"].as_array().expect("logits");
+            let want: Vec<f32> = want.iter().map(|v| v.as_f64().expect("a number") as f32).collect();
+            let all = all_logits(&mut session, &ids);
+            let got = &all[all.len() - want.len()..];
+            // The reference prints six decimals and sums in another order.
+            let scale = want.iter().fold(1f32, |m, v| m.max(v.abs()));
+            let bound = 1e-6 + 64.0 * f32::EPSILON * scale;
+            for (id, (g, w)) in got.iter().zip(&want).enumerate() {
+                assert!((g - w).abs() <= bound, "{name} {}: logit {id} is {g}, not {w}", case["prompt"]);
+            }
+        }
+    }
+}
+
+/// llama.cpp's figures for the same file and method (README), and how much more is allowed.
+const PERPLEXITIES: [(&str, f64, f64); 4] =
+    [("f32", 7.32, 1.001), ("q8_0", 7.329, 1.01), ("q5_0", 7.747, 1.01), ("q4_0", 8.762, 1.01)];
+
+#[test]
+fn perplexity_of_quantised_files_is_that_of_the_peer() {
+    let Some(model) = shared("models/stories3M-f32.gguf") else { return };
+    let Some(text) = shared("data/tinystories-sample.txt") else { return };
+    let folder = std::env::temp_dir().join(format!("attar-stories-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    for (format, peer, factor) in PERPLEXITIES {
+        let file = folder.join(format!("{format}.gguf"));
+        attar(&["quantize", text_of(&model), format, "-o", text_of(&file)]);
+        let report =
+            json(&["perplexity", text_of(&file), text_of(&text), "--ctx", "256", "--chunks", "60", "--json"]);
+        let got = report["perplexity"].as_f64().expect("a number");
+        println!("{format}: perplexity {got:.3}, llama.cpp {peer}");
+        assert!(got <= peer * factor, "{format}: {got} against {peer}");
+        assert!(got >= 7.3, "{format}: {got} is better than the model can be");
+    }
+    std::fs::remove_dir_all(&folder).expect("the temporary folder");
+}
+
+#[test]
+fn grammar_raises_the_probability_of_a_sentence() {
+    let Some(model) = shared("models/stories3M-f32.gguf") else { return };
+    let scores = json(&["score", text_of(&model), "--json", "I am happy.", "I are happy."]);
+    let logprob = |i: usize| scores[i]["logprob"].as_f64().expect("a number");
+    assert!(logprob(0) > logprob(1), "{scores}");
+    for i in 0..2 {
+        let tokens = scores[i]["tokens"].as_array().expect("tokens");
+        let sum: f64 = tokens.iter().map(|t| t["logprob"].as_f64().expect("a number")).sum();
+        assert!((sum - logprob(i)).abs() < 1e-4, "{sum} is not {}", logprob(i));
+    }
+}
+
+/// Chance is 0.5. A story model of 3 M parameters knows the grammar of short common words; the
+/// bound is well above chance on 1000 pairs a set (standard error 0.016) and below what was measured.
+#[test]
+fn minimal_pairs_are_judged_better_than_by_chance() {
+    let Some(model) = shared("models/stories3M-f32.gguf") else { return };
+    let Some(folder) = shared("data/blimp") else { return };
+    let gguf = attar::Gguf::open(&model).expect("a model");
+    let tokenizer = Tokenizer::load(&gguf).expect("a vocabulary");
+    let mut session = open(&model, Options::default());
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    files.sort();
+    let (mut right, mut pairs) = (0, 0);
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a set");
+        let (mut own_right, mut own_pairs) = (0, 0);
+        for line in text.lines().take(200) {
+            let pair: Value = serde_json::from_str(line).expect("JSON");
+            let mut score = |key: &str| {
+                let text = pair[key].as_str().expect("a sentence");
+                session.score_text(&tokenizer, text.as_bytes()).expect("a score").logprob
+            };
+            own_right += usize::from(score("sentence_good") > score("sentence_bad"));
+            own_pairs += 1;
+        }
+        let name = file.file_stem().and_then(|n| n.to_str()).unwrap_or("");
+        println!("{name}: {own_right} of {own_pairs}");
+        (right, pairs) = (right + own_right, pairs + own_pairs);
+    }
+    let accuracy = right as f64 / pairs as f64;
+    println!("accuracy {accuracy:.3} on {pairs} pairs");
+    assert!(pairs >= 1000 && accuracy > 0.6, "accuracy {accuracy} on {pairs} pairs");
+}
+
+#[test]
+fn the_bundled_model_tells_a_story() {
+    let text = attar(&["run", "-p", "Once upon a time", "-n", "60", "--temp", "0"]);
+    assert!(text.starts_with("Once upon a time"), "{text}");
+    let words = text.split_whitespace().count();
+    assert!(words > 25, "{words} words: {text}");
+    assert!(own("models/attar-stories.gguf").metadata().expect("the model").len() <= 1_500_000);
+}
