@@ -5,6 +5,7 @@
 
 mod float;
 mod k_quants;
+mod planes;
 mod q4_0;
 mod q4_1;
 mod q5_0;
@@ -182,6 +183,8 @@ impl FormatInfo {
 
     /// Unpacks whole blocks, at most [`SUPERBLOCK`] weights, of a block format.
     pub fn unpack(&self, src: &[u8], dst: &mut Superblock) {
+        assert!(!src.is_empty() && src.len() <= self.superblock_bytes());
+        assert!(src.len().is_multiple_of(self.block_bytes));
         if let Layout::Blocks { unpack, .. } = self.layout {
             *dst = Superblock::ZERO;
             unpack(src, dst);
@@ -210,9 +213,30 @@ impl FormatInfo {
         }
     }
 
-    /// Packs f32 into whole blocks by plain rounding; `src` is a multiple of the block long.
+    /// Packs f32 into whole blocks by plain rounding; `src` is a multiple of the block long. A block
+    /// with a value that is not finite comes back as NaN.
     pub fn quantize(&self, src: &[f32], dst: &mut [u8]) {
-        assert!(dst.len() == self.row_bytes(src.len()) && src.len() % self.block_len == 0);
+        assert!(dst.len() == self.row_bytes(src.len()) && src.len().is_multiple_of(self.block_len));
         (self.quantize)(src, dst);
     }
+}
+
+/// The value of largest magnitude; NaN where a value is not finite, so that the scale made from it
+/// shows the damage instead of hiding it.
+fn extreme(x: &[f32]) -> f32 {
+    let extreme = x.iter().fold(0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
+    if x.iter().all(|v| v.is_finite()) { extreme } else { f32::NAN }
+}
+
+/// The least and the greatest value; NaN where a value is not finite, as in [`extreme`].
+fn bounds(x: &[f32]) -> (f32, f32) {
+    if !x.iter().all(|v| v.is_finite()) {
+        return (f32::NAN, f32::NAN);
+    }
+    x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), v| (min.min(*v), max.max(*v)))
+}
+
+/// What to multiply by instead of dividing by `scale`; zero for a block of zeros.
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }

@@ -166,7 +166,7 @@ impl Isa {
         cols: usize,
     ) {
         assert!(matches!(format, Format::F32 | Format::F16));
-        assert!(cols > 0 && out.len() % cols == 0 && weights.len() % cols == 0);
+        assert!(cols > 0 && out.len().is_multiple_of(cols) && weights.len().is_multiple_of(cols));
         assert!(rows.len() == weights.len() / cols * format.info().row_bytes(out.len() / cols));
         // SAFETY: as in `dot`.
         unsafe { (self.weighted_sum[format as usize])(out, rows, weights, cols) }

@@ -1,6 +1,8 @@
 //! Q4_0: an f16 scale, then 16 bytes; low nibbles are weights 0..16, high nibbles 16..32.
 
-use super::{Format, FormatInfo, Layout, Superblock, f16_to_f32, f32_to_f16};
+use super::{
+    Format, FormatInfo, Layout, Superblock, extreme, f16_to_f32, f32_to_f16, inverse, planes,
+};
 
 const LEN: usize = 32;
 const BYTES: usize = 2 + LEN / 2;
@@ -20,23 +22,17 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
         src.as_chunks::<BYTES>().0.iter().zip(dst.codes.as_chunks_mut::<LEN>().0).enumerate()
     {
         dst.scale[b] = f16_to_f32([src[0], src[1]]);
-        for (i, byte) in src[2..].iter().enumerate() {
-            codes[i] = byte & 15;
-            codes[i + 16] = byte >> 4;
-        }
+        planes::read::<4, 16>(&src[2..], codes, 0);
     }
 }
 
 fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
         // The value of largest magnitude keeps its sign and maps to -8, the longer side.
-        let extreme = x.iter().fold(0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
-        let scale = extreme / -8.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        let scale = extreme(x) / -8.0;
+        let inverse = inverse(scale);
         block[..2].copy_from_slice(&f32_to_f16(scale));
-        let code = |v: f32| ((v * inverse + 8.5) as u8).min(15);
-        for i in 0..16 {
-            block[2 + i] = code(x[i]) | code(x[i + 16]) << 4;
-        }
+        let codes = x.map(|v| ((v * inverse + 8.5) as u8).min(15));
+        planes::write::<4, 16>(&codes, &mut block[2..], 0);
     }
 }

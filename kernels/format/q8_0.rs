@@ -1,6 +1,6 @@
 //! Q8_0: an f16 scale, then 32 signed bytes.
 
-use super::{Format, FormatInfo, Layout, Superblock, f16_to_f32, f32_to_f16};
+use super::{Format, FormatInfo, Layout, Superblock, extreme, f16_to_f32, f32_to_f16, inverse};
 
 const LEN: usize = 32;
 const BYTES: usize = 2 + LEN;
@@ -28,9 +28,8 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
 
 fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
-        let max = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let scale = max / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        let scale = extreme(x).abs() / 127.0;
+        let inverse = inverse(scale);
         block[..2].copy_from_slice(&f32_to_f16(scale));
         for (q, v) in block[2..].iter_mut().zip(x) {
             let scaled = v * inverse;
