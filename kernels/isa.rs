@@ -91,6 +91,12 @@ pub(crate) const UNPACKED_BYTES: usize = SUPERBLOCK + 128;
 /// Room for one superblock of one packed column; each instruction set lays it out for its own panel.
 pub(crate) const PACKED_BYTES: usize = SUPERBLOCK + 128 + 64;
 
+impl core::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 impl Isa {
     /// Rows a panel has at most; a multiple of every tile height.
     pub const PANEL_ROWS_MAX: usize = 64;

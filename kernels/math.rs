@@ -37,9 +37,9 @@ pub fn pow(base: f32, power: f32) -> f32 {
     exp64(f64::from(power) * ln64(f64::from(base))) as f32
 }
 
-/// Sine and cosine of an angle of up to 2^31 quarter turns.
-pub fn sin_cos(x: f32) -> (f32, f32) {
-    let x = f64::from(x);
+/// Sine and cosine of an angle of up to 2^31 quarter turns. The angle is an f64 because that of a
+/// late position times a frequency needs more digits than an f32 has.
+pub fn sin_cos(x: f64) -> (f32, f32) {
     let quarter = (x * FRAC_2_PI + 0.5f64.copysign(x)) as i64;
     let r = x - quarter as f64 * (PI / 2.0);
     let r2 = r * r;
@@ -72,7 +72,8 @@ pub fn sqrt(x: f32) -> f32 {
     y as f32
 }
 
-fn exp64(x: f64) -> f64 {
+/// e to the `x`, in double precision, for `x` within -700..=700.
+pub fn exp64(x: f64) -> f64 {
     let n = (x * LOG2_E + 0.5f64.copysign(x)) as i64;
     let r = x - n as f64 * LN_2;
     let mut sum = 1.0;
@@ -84,7 +85,8 @@ fn exp64(x: f64) -> f64 {
     sum * f64::from_bits(((n + 1023) as u64) << 52)
 }
 
-fn ln64(x: f64) -> f64 {
+/// Natural logarithm of a positive normal `x`, in double precision.
+pub fn ln64(x: f64) -> f64 {
     let exponent = (x.to_bits() >> 52) as i64 - 1023;
     let m = f64::from_bits(x.to_bits() & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
     let t = (m - 1.0) / (m + 1.0);

@@ -7,9 +7,9 @@ use common::{all_logits, normalized_error, open, own, read_floats, read_ids, sha
 use std::path::{Path, PathBuf};
 
 /// Weights and cache are f32 here and sums have a few hundred terms: the relative error of a logit
-/// is some 2^-24 * sqrt(terms) ~ 1e-6 a layer, its square below 1e-11. What is left of the bound is
-/// for the angles of rotations, which the reference computes in f32.
-const ERROR_MAX: f64 = 1e-9;
+/// is some 2^-24 * sqrt(terms) ~ 1e-6, its square 1e-12. What is left of the bound is for the
+/// angles of rotations, which the reference computes in f32.
+const ERROR_MAX: f64 = 1e-11;
 
 const FAMILIES: [&str; 6] =
     ["llama-dense", "llama-moe", "qwen2-dense", "qwen3-dense", "qwen2moe-moe", "qwen3moe-moe"];

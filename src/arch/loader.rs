@@ -6,7 +6,7 @@ use crate::backend::{
 use crate::gguf::{Gguf, Tensor};
 use crate::model::attention::{Grouped, GroupedShape};
 use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
-use crate::model::linear::{Linear, Norm};
+use crate::model::linear::{Linear, Norm, Scale};
 use crate::model::position::{Scaling, Yarn, frequencies};
 use crate::model::stack::{Layer, Residual, Scratch, ScratchShape};
 use crate::model::{Decoder, DecoderShape};
@@ -45,6 +45,9 @@ pub struct Loader<'a> {
     cache: Format,
     /// Widths and counts that every family has.
     pub dims: Dims,
+    /// Whether factors of feed-forward blocks are part of the family; where they are not, a file
+    /// may still carry them.
+    pub feed_scales: bool,
     scratch: ScratchShape,
 }
 
@@ -84,7 +87,15 @@ impl<'a> Loader<'a> {
         }
         let dims = Dims::read(gguf, architecture, options)?;
         let scratch = ScratchShape { width: dims.width, ..ScratchShape::default() };
-        Ok(Self { gguf, backend, architecture, cache: options.cache, dims, scratch })
+        Ok(Self {
+            gguf,
+            backend,
+            architecture,
+            cache: options.cache,
+            dims,
+            feed_scales: true,
+            scratch,
+        })
     }
 
     /// A count under the architecture's prefix; 0 reads as absent.
@@ -123,22 +134,35 @@ impl<'a> Loader<'a> {
 
     /// `NAME.weight` of `[rows, cols]`, with `NAME.bias` and `NAME.scale` where the file has them.
     pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let scale = self.factor(&format!("{name}.scale"))?.map(Scale::Product);
+        self.unscaled_linear(name, rows, cols).map(|linear| Linear { scale, ..linear })
+    }
+
+    fn unscaled_linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let dims: &[usize] = if rows == 1 { &[cols] } else { &[cols, rows] };
         let tensor = self.tensor(&format!("{name}.weight"), dims)?;
         let weight = self.backend.weight(&[tensor])?;
         let bias = self.vector(&format!("{name}.bias"), rows)?;
-        let scale = match self.gguf.tensor(&format!("{name}.scale")) {
-            Some(_) => Some(self.single(&format!("{name}.scale"))?),
-            None => None,
-        };
-        Ok(Linear { weight, scale, bias })
+        Ok(Linear { weight, bias, scale: None })
     }
 
-    fn single(&self, name: &str) -> Result<f32> {
+    /// As [`Loader::linear`], but of a feed-forward block, whose factor multiplies the bias too.
+    fn feed_linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let mut scale = None;
+        if self.feed_scales {
+            scale = self.factor(&format!("{name}.scale"))?.map(Scale::Sum);
+        }
+        self.unscaled_linear(name, rows, cols).map(|linear| Linear { scale, ..linear })
+    }
+
+    fn factor(&self, name: &str) -> Result<Option<f32>> {
+        if self.gguf.tensor(name).is_none() {
+            return Ok(None);
+        }
         let tensor = self.tensor(name, &[1])?;
         let mut value = [0.0];
         tensor.format()?.info().dequantize(&tensor.bytes, &mut value);
-        Ok(value[0])
+        Ok(Some(value[0]))
     }
 
     /// An RMS norm, `NAME.weight`.
@@ -241,15 +265,21 @@ impl<'a> Loader<'a> {
         let name = |part: &str| format!("blk.{layer}.ffn_{part}{suffix}");
         self.scratch.include(&ScratchShape { hidden, ..ScratchShape::default() });
         Ok(Gated {
-            gate: self.linear(&name("gate"), hidden, width)?,
-            up: self.linear(&name("up"), hidden, width)?,
-            down: self.linear(&name("down"), width, hidden)?,
+            gate: self.feed_linear(&name("gate"), hidden, width)?,
+            up: self.feed_linear(&name("up"), hidden, width)?,
+            down: self.feed_linear(&name("down"), width, hidden)?,
             hidden,
         })
     }
 
     /// Experts of layer `layer` under the usual names.
-    pub fn experts(&mut self, layer: usize, hidden: usize, normalize: bool, shared: Option<Shared>) -> Result<Experts> {
+    pub fn experts(
+        &mut self,
+        layer: usize,
+        hidden: usize,
+        normalize: bool,
+        shared: Option<Shared>,
+    ) -> Result<Experts> {
         let width = self.dims.width;
         let experts = self.need_count("expert_count")?;
         let used = self.need_count("expert_used_count")?;
@@ -279,7 +309,12 @@ impl<'a> Loader<'a> {
     }
 
     /// One matrix an expert: a tensor of three dimensions, or, in older files, a tensor an expert.
-    fn expert_linear(&mut self, layer: usize, part: &str, dims: [usize; 3]) -> Result<ExpertLinear> {
+    fn expert_linear(
+        &mut self,
+        layer: usize,
+        part: &str,
+        dims: [usize; 3],
+    ) -> Result<ExpertLinear> {
         let [experts, rows, cols] = dims;
         let name = format!("blk.{layer}.ffn_{part}_exps");
         let one = |e: usize| format!("blk.{layer}.ffn_{part}.{e}.weight");
@@ -289,7 +324,10 @@ impl<'a> Loader<'a> {
             self.tensor(&format!("{name}.weight"), &[cols, rows, experts])?.split_last()
         };
         let weight = self.backend.weight(&matrices)?;
-        let scale = self.vector(&format!("{name}.scale"), experts)?;
+        let mut scale = None;
+        if self.feed_scales {
+            scale = self.vector(&format!("{name}.scale"), experts)?;
+        }
         Ok(ExpertLinear { weight, scale })
     }
 
@@ -338,7 +376,16 @@ impl<'a> Loader<'a> {
         let logit_rows = LOGIT_ROWS.min(batch_len);
         let logits = self.backend.buffer(logit_rows, vocab_len)?;
         let shape = DecoderShape { vocab_len, width, context_len, batch_len, logit_rows };
-        Ok(Decoder { shape, input: input.weight, input_scale: None, layers, norm, head, scratch, logits })
+        Ok(Decoder {
+            shape,
+            input: input.weight,
+            input_scale: None,
+            layers,
+            norm,
+            head,
+            scratch,
+            logits,
+        })
     }
 }
 

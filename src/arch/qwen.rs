@@ -12,10 +12,12 @@ use crate::model::feed::{Feed, Shared};
 use alloc::format;
 
 pub(super) fn load_2(loader: &mut Loader<'_>) -> Result<Decoder> {
+    loader.feed_scales = false;
     loader.pre_norm_decoder(Pairing::Halves, false, Loader::dense)
 }
 
 pub(super) fn load_2_moe(loader: &mut Loader<'_>) -> Result<Decoder> {
+    loader.feed_scales = false;
     loader.pre_norm_decoder(Pairing::Halves, false, |loader, layer| {
         let hidden = loader.need_count("expert_feed_forward_length")?;
         let shared = loader.need_count("expert_shared_feed_forward_length")?;

@@ -9,8 +9,8 @@ mod product;
 
 use super::threads::{Matrix, Pool};
 use super::{
-    Backend, Buffer, Cache, CacheShape, NormKind, NormShape, Pairing, Rotary,
-    RotaryShape, RouteShape, Routing, Row, View, Weight,
+    Backend, Buffer, Cache, CacheShape, NormKind, NormShape, Pairing, Rotary, RotaryShape,
+    RouteShape, Routing, Row, View, Weight,
 };
 use crate::bytes::Bytes;
 use crate::gguf::Tensor;

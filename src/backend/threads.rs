@@ -3,7 +3,10 @@
 //! Threads spin between the operations of a token (a wake-up costs a thousand times more than a
 //! spinning barrier) and park when nothing has come for a while. Which thread does which part never
 //! changes what is computed: parts are whole outputs, and each output has one summation order.
-#![allow(unsafe_code, reason = "parts of one slice go to several threads; the bounds are checked here")]
+#![allow(
+    unsafe_code,
+    reason = "parts of one slice go to several threads; the bounds are checked here"
+)]
 
 use crate::{Error, Result};
 use core::cell::UnsafeCell;
@@ -83,7 +86,8 @@ impl Pool {
         let job_pointer: *const Job<'_> = job;
         // SAFETY: only the lifetime changes, and this function does not return before every
         // worker has left the job.
-        let job_pointer = unsafe { core::mem::transmute::<*const Job<'_>, *const Job<'static>>(job_pointer) };
+        let job_pointer =
+            unsafe { core::mem::transmute::<*const Job<'_>, *const Job<'static>>(job_pointer) };
         // SAFETY: `remaining` is zero, so no worker looks at the cell.
         unsafe { *self.shared.job.get() = Some(job_pointer) };
         self.shared.remaining.store(self.workers.len(), Ordering::Relaxed);
@@ -153,8 +157,7 @@ impl Pool {
             for b in share(width.div_ceil(block), threads, thread) {
                 let start = b * block;
                 let width = block.min(width - start);
-                let parts = Parts { pointer: data.pointer, len: data.len, of: PhantomData };
-                f(state, start, Columns { data: parts, rows, stride, first: first + start, width });
+                f(state, start, Columns { data: &data, rows, stride, first: first + start, width });
             }
         });
     }
@@ -187,7 +190,7 @@ pub struct Matrix<'a> {
 
 /// Some columns of a [`Matrix`], lent to one thread.
 pub struct Columns<'a> {
-    data: Parts<'a, f32>,
+    data: &'a Parts<'a, f32>,
     rows: usize,
     stride: usize,
     first: usize,

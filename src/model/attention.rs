@@ -45,7 +45,14 @@ pub struct GroupedShape {
 
 impl Grouped {
     /// `out = W_o attention(W_q x, W_k x, W_v x)`.
-    pub fn forward(&self, backend: &mut dyn Backend, scratch: &Scratch, out: View, x: View, rows: &[Row]) {
+    pub fn forward(
+        &self,
+        backend: &mut dyn Backend,
+        scratch: &Scratch,
+        out: View,
+        x: View,
+        rows: &[Row],
+    ) {
         let GroupedShape { heads, kv_heads, key_len, value_len, scale } = self.shape;
         let query = scratch.query.first(x.rows).columns(heads * key_len);
         let key = scratch.key.first(x.rows).columns(kv_heads * key_len);

@@ -98,7 +98,9 @@ impl Gated {
 
 impl Experts {
     fn forward(&self, backend: &mut dyn Backend, scratch: &Scratch, out: View, x: View) {
-        let Some(lent) = scratch.experts else { unreachable!("claimed for every model with experts") };
+        let Some(lent) = scratch.experts else {
+            unreachable!("claimed for every model with experts")
+        };
         let slots = x.rows * self.route.used;
         let scores = lent.scores.first(x.rows);
         let gate = lent.gate.first(slots).columns(self.hidden);

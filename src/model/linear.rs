@@ -2,13 +2,22 @@
 
 use crate::backend::{Backend, NormKind, NormShape, View, Weight};
 
-/// `y = scale * W x + b`.
+/// What a map's factor multiplies. Files whose weights were rounded to few bits have one.
+#[derive(Clone, Copy, Debug)]
+pub enum Scale {
+    /// `factor * W x + b`.
+    Product(f32),
+    /// `factor * (W x + b)`.
+    Sum(f32),
+}
+
+/// `y = W x + b`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// `[rows, cols]`.
     pub weight: Weight,
-    /// What the product is multiplied by; files whose weights were rounded to few bits have it.
-    pub scale: Option<f32>,
+    /// A factor, if any.
+    pub scale: Option<Scale>,
     /// `[rows]`.
     pub bias: Option<Weight>,
 }
@@ -17,11 +26,14 @@ impl Linear {
     /// Maps each row of `x`.
     pub fn forward(&self, backend: &mut dyn Backend, out: View, x: View) {
         backend.matmul(out, self.weight, x);
-        if let Some(factor) = self.scale {
+        if let Some(Scale::Product(factor)) = self.scale {
             backend.scale(out, factor);
         }
         if let Some(bias) = self.bias {
             backend.add_bias(out, bias);
+        }
+        if let Some(Scale::Sum(factor)) = self.scale {
+            backend.scale(out, factor);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! added in the order of positions: neither depends on how a prompt was cut.
 
 use super::product::Engine;
-use super::Cpu;
+use super::{Cpu, Memory};
 use crate::backend::{Cache, CacheShape, Row, View};
 use crate::{Error, Result};
 use alloc::vec::Vec;
@@ -27,7 +27,8 @@ impl KeyValues {
     pub(super) fn bytes(shape: &CacheShape) -> Result<(usize, usize)> {
         let info = shape.format.info();
         let of = |width: usize| {
-            let places = shape.sequences.checked_mul(shape.heads)?.checked_mul(shape.context_len)?;
+            let places =
+                shape.sequences.checked_mul(shape.heads)?.checked_mul(shape.context_len)?;
             places.checked_mul(info.row_bytes(width))
         };
         of(shape.key_len).zip(of(shape.value_len)).ok_or_else(|| {
@@ -61,10 +62,13 @@ impl Cpu {
         assert!(key.width == shape.heads * shape.key_len);
         assert!(value.width == shape.heads * shape.value_len);
         let info = shape.format.info();
-        let (key_bytes, value_bytes) = (info.row_bytes(shape.key_len), info.row_bytes(shape.value_len));
+        let (key_bytes, value_bytes) =
+            (info.row_bytes(shape.key_len), info.row_bytes(shape.value_len));
+        let Memory { buffers, caches, .. } = &mut self.memory;
+        let cache = &mut caches[cache.0 as usize];
         for (r, &row) in rows.iter().enumerate() {
-            let (k, v) = (self.memory.row(key, r), self.memory.row(value, r));
-            let cache = &mut self.memory.caches[cache.0 as usize];
+            let k = buffers[key.buffer.0 as usize].row(key, r);
+            let v = buffers[value.buffer.0 as usize].row(value, r);
             for head in 0..shape.heads {
                 let place = cache.place(row, head);
                 let (k, v) = (&k[head * shape.key_len..], &v[head * shape.value_len..]);
@@ -76,7 +80,14 @@ impl Cpu {
         }
     }
 
-    pub(super) fn attend(&mut self, out: View, query: View, cache: Cache, scale: f32, rows: &[Row]) {
+    pub(super) fn attend(
+        &mut self,
+        out: View,
+        query: View,
+        cache: Cache,
+        scale: f32,
+        rows: &[Row],
+    ) {
         let mut buffer = self.take(out.buffer);
         let cache = &self.memory.caches[cache.0 as usize];
         let CacheShape { heads, query_heads, key_len, value_len, .. } = cache.shape;
@@ -135,7 +146,8 @@ impl HeadAttention<'_> {
             queries.copy_from_slice(&query(r)[self.head * group * key_len..][..queries.len()]);
         }
         let start = self.cache.place(Row { position: 0, ..rows[0] }, self.head);
-        let lines = |width: usize| start * info.row_bytes(width)..(start + seen) * info.row_bytes(width);
+        let lines =
+            |width: usize| start * info.row_bytes(width)..(start + seen) * info.row_bytes(width);
         self.isa.panel(PanelArgs {
             format,
             w: &self.cache.keys[lines(key_len)],

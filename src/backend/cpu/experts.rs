@@ -30,7 +30,8 @@ impl Cpu {
             let row = &mut row[scores.column..][..scores.width];
             isa.softmax(row);
             let slots = r * shape.used..(r + 1) * shape.used;
-            let (experts, weights) = (&mut routes.experts[slots.clone()], &mut routes.weights[slots]);
+            let (experts, weights) =
+                (&mut routes.experts[slots.clone()], &mut routes.weights[slots]);
             take_largest(row, experts, weights);
             let sum: f32 = weights.iter().sum();
             let factor = if shape.normalize && sum > 0.0 { shape.scale / sum } else { shape.scale };

@@ -77,7 +77,8 @@ impl Engine {
     /// Claims all scratch for batches of `rows`, each going to `used` experts; says how many bytes.
     pub(super) fn seal(&mut self, rows: usize, used: usize, attention: usize) -> Result<usize> {
         let (float, block) = (self.float_cols_max, self.block_cols_max);
-        let bytes = |of: fn(Format, usize) -> usize| of(Format::F32, float).max(of(Format::Q8_0, block));
+        let bytes =
+            |of: fn(Format, usize) -> usize| of(Format::F32, float).max(of(Format::Q8_0, block));
         self.activations = claim(rows * used * bytes(Isa::column_bytes), 0)?;
         self.packed = claim(rows * bytes(Isa::packed_bytes), 0)?;
         self.identity = claim(rows, 0)?;
@@ -120,7 +121,13 @@ impl Engine {
     }
 
     /// `out[targets[i]] = w * column sources[i]`.
-    pub(super) fn multiply(&mut self, out: Matrix<'_>, w: &Matrices, expert: usize, batch: Batch<'_>) {
+    pub(super) fn multiply(
+        &mut self,
+        out: Matrix<'_>,
+        w: &Matrices,
+        expert: usize,
+        batch: Batch<'_>,
+    ) {
         if batch.sources.len() < PANEL_COLUMNS_MIN {
             self.multiply_dots(out, w, expert, batch);
         } else {
@@ -147,7 +154,8 @@ impl Engine {
     fn multiply_panels(&mut self, out: Matrix<'_>, w: &Matrices, expert: usize, batch: Batch<'_>) {
         let (isa, format, len) = (self.isa, w.format, w.cols);
         let info = format.info();
-        let (bytes, packed_bytes) = (Isa::column_bytes(format, len), Isa::packed_bytes(format, len));
+        let (bytes, packed_bytes) =
+            (Isa::column_bytes(format, len), Isa::packed_bytes(format, len));
         let cols = batch.sources.len();
         let packed = &mut self.packed[..cols * packed_bytes];
         let activations = &self.activations;
