@@ -1,2 +1,2 @@
-//! Attar.
+//! x
 fn main() {}

@@ -140,7 +140,8 @@ impl Session {
     fn advance(&mut self, ids: &[u32]) -> Result<()> {
         let start = self.position;
         self.rows.clear();
-        self.rows.extend((start..start + ids.len()).map(|p| Row { sequence: 0, position: p as u32 }));
+        self.rows
+            .extend((start..start + ids.len()).map(|p| Row { sequence: 0, position: p as u32 }));
         self.decoder.forward(&mut self.backend, ids, &self.rows, &self.cancel)?;
         self.position += ids.len();
         Ok(())

@@ -24,7 +24,7 @@ type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// The threads. One of them is the caller's.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -53,7 +53,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Io`] if the system refuses a thread.
-    pub fn new(threads: usize) -> Result<Self> {
+    pub(crate) fn new(threads: usize) -> Result<Self> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores() } else { threads };
         let shared = Arc::new(Shared {
@@ -77,7 +77,7 @@ impl Pool {
     }
 
     /// Threads, the caller's included.
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
@@ -111,7 +111,7 @@ impl Pool {
 
     /// Cuts `data` into rows of `row_len` and calls `f(state, row index, row)` for each, a
     /// contiguous range of rows a thread. `states` has one element a thread.
-    pub fn rows<S: Send, T: Send>(
+    pub(crate) fn rows<S: Send, T: Send>(
         &mut self,
         states: &mut [S],
         data: &mut [T],
@@ -138,7 +138,7 @@ impl Pool {
 
     /// Cuts the columns of `matrix` into blocks of `block` and calls `f(state, first column, block)`
     /// for each, a contiguous range of blocks a thread. The last block may be narrower.
-    pub fn columns<S: Send>(
+    pub(crate) fn columns<S: Send>(
         &mut self,
         states: &mut [S],
         matrix: Matrix<'_>,
@@ -177,7 +177,7 @@ impl Drop for Pool {
 
 /// A rectangle of f32: columns `first..first + width` of rows of `stride`.
 #[derive(Debug)]
-pub struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     /// Whole rows.
     pub data: &'a mut [f32],
     /// Columns a row has.
@@ -189,7 +189,7 @@ pub struct Matrix<'a> {
 }
 
 /// Some columns of a [`Matrix`], lent to one thread.
-pub struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     data: &'a Parts<'a, f32>,
     rows: usize,
     stride: usize,
@@ -199,12 +199,12 @@ pub struct Columns<'a> {
 
 impl Columns<'_> {
     /// Columns in this block.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
     /// This block's part of row `row`.
-    pub fn row(&mut self, row: usize) -> &mut [f32] {
+    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows);
         // SAFETY: blocks are disjoint, and this one is borrowed mutably.
         unsafe { self.data.get(row * self.stride + self.first, self.width) }

@@ -1,0 +1,181 @@
+//! The one way Attar writes GGUF: version 3, tensor by tensor, under a temporary name until whole.
+
+use super::types::TensorType;
+use super::value::{Array, Value};
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const ALIGNMENT: usize = 32;
+
+/// What the tensor table will say.
+#[derive(Clone, Debug)]
+pub struct TensorPlan {
+    /// Name.
+    pub name: String,
+    /// Encoding.
+    pub kind: &'static TensorType,
+    /// Length of a row first; a row is whole blocks long.
+    pub dims: Vec<usize>,
+}
+
+impl TensorPlan {
+    /// Size of the data.
+    pub fn bytes(&self) -> usize {
+        self.dims.iter().product::<usize>() / self.kind.block_len * self.kind.block_bytes
+    }
+}
+
+/// A file under way. Dropping it before [`Writer::finish`] leaves no trace.
+pub struct Writer {
+    out: BufWriter<File>,
+    path: PathBuf,
+    temporary: PathBuf,
+    /// Sizes of tensors still to come, the next one last.
+    sizes: Vec<usize>,
+    written: usize,
+    finished: bool,
+}
+
+impl Writer {
+    /// Writes the header: metadata pairs, and a table of tensors whose data follows in this order.
+    /// A `general.alignment` among the pairs is left out: the file is aligned to 32 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn create<'a>(
+        path: &Path,
+        metadata: impl Iterator<Item = (&'a str, Value<'a>)>,
+        tensors: &[TensorPlan],
+    ) -> Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+        let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        let file = File::create(&temporary).map_err(|e| failed(path, e))?;
+        let sizes = tensors.iter().rev().map(TensorPlan::bytes).collect();
+        let mut writer = Self {
+            out: BufWriter::new(file),
+            path: path.into(),
+            temporary,
+            sizes,
+            written: 0,
+            finished: false,
+        };
+        writer.put(&header(metadata, tensors))?;
+        writer.pad()?;
+        Ok(writer)
+    }
+
+    /// Appends the data of the next tensor.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not as long as the table says, [`Error::Io`] naming the path.
+    pub fn tensor(&mut self, data: &[u8]) -> Result<()> {
+        let expected = self.sizes.pop();
+        if expected != Some(data.len()) {
+            let (found, expected) = (data.len(), expected.unwrap_or(0));
+            return Err(Error::Invalid(format!(
+                "{}: {found} bytes of tensor data, expected {expected}",
+                self.path.display()
+            )));
+        }
+        self.put(data)?;
+        self.pad()
+    }
+
+    /// Makes the file appear under its name, its data safe on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if tensors are missing, [`Error::Io`] naming the path.
+    pub fn finish(mut self) -> Result<()> {
+        if !self.sizes.is_empty() {
+            let (path, missing) = (self.path.display(), self.sizes.len());
+            return Err(Error::Invalid(format!("{path}: data of {missing} tensors is missing")));
+        }
+        self.out.flush().map_err(|e| failed(&self.path, e))?;
+        self.out.get_ref().sync_all().map_err(|e| failed(&self.path, e))?;
+        std::fs::rename(&self.temporary, &self.path).map_err(|e| failed(&self.path, e))?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written += bytes.len();
+        self.out.write_all(bytes).map_err(|e| failed(&self.path, e))
+    }
+
+    fn pad(&mut self) -> Result<()> {
+        let missing = self.written.next_multiple_of(ALIGNMENT) - self.written;
+        self.put(&[0; ALIGNMENT][..missing])
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Nothing more can be done about a file that cannot be removed.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::io(&format!("write {}", path.display()), e)
+}
+
+fn header<'a>(
+    metadata: impl Iterator<Item = (&'a str, Value<'a>)>,
+    tensors: &[TensorPlan],
+) -> Vec<u8> {
+    let mut pairs = Vec::new();
+    let mut count = 0u64;
+    for (name, value) in metadata.filter(|(name, _)| *name != "general.alignment") {
+        count += 1;
+        put_string(&mut pairs, name.as_bytes());
+        pairs.extend((value.kind() as u32).to_le_bytes());
+        put_value(&mut pairs, value);
+    }
+    let mut out = b"GGUF\x03\0\0\0".to_vec();
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend(count.to_le_bytes());
+    out.extend(pairs);
+    let mut offset = 0u64;
+    for tensor in tensors {
+        put_string(&mut out, tensor.name.as_bytes());
+        out.extend((tensor.dims.len() as u32).to_le_bytes());
+        tensor.dims.iter().for_each(|dim| out.extend((*dim as u64).to_le_bytes()));
+        out.extend(tensor.kind.id.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset += tensor.bytes().next_multiple_of(ALIGNMENT) as u64;
+    }
+    out
+}
+
+fn put_string(out: &mut Vec<u8>, s: &[u8]) {
+    out.extend((s.len() as u64).to_le_bytes());
+    out.extend(s);
+}
+
+fn put_value(out: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        Value::U8(v) => out.extend(v.to_le_bytes()),
+        Value::I8(v) => out.extend(v.to_le_bytes()),
+        Value::U16(v) => out.extend(v.to_le_bytes()),
+        Value::I16(v) => out.extend(v.to_le_bytes()),
+        Value::U32(v) => out.extend(v.to_le_bytes()),
+        Value::I32(v) => out.extend(v.to_le_bytes()),
+        Value::F32(v) => out.extend(v.to_le_bytes()),
+        Value::Bool(v) => out.push(u8::from(v)),
+        Value::String(v) => put_string(out, v),
+        Value::Array(v) => put_array(out, v),
+        Value::U64(v) => out.extend(v.to_le_bytes()),
+        Value::I64(v) => out.extend(v.to_le_bytes()),
+        Value::F64(v) => out.extend(v.to_le_bytes()),
+    }
+}
+
+fn put_array(out: &mut Vec<u8>, array: Array<'_>) {
+    out.extend((array.kind as u32).to_le_bytes());
+    out.extend((array.len as u64).to_le_bytes());
+    array.iter().for_each(|value| put_value(out, value));
+}
