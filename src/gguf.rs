@@ -235,6 +235,13 @@ impl Gguf {
         })
     }
 
+    /// The elements of one of this file's arrays, sharing the file.
+    pub fn array_bytes(&self, array: &Array<'_>) -> Bytes {
+        let all = &self.contents.bytes;
+        let start = (array.bytes.as_ptr() as usize).wrapping_sub(all.as_ptr() as usize);
+        all.slice(start..start.saturating_add(array.bytes.len()))
+    }
+
     /// The model family: `general.architecture`.
     ///
     /// # Errors

@@ -36,12 +36,12 @@ extern crate alloc;
 pub mod arch;
 pub mod backend;
 pub mod bytes;
-//TMP
-//TMP pub mod compress;
+#[cfg(feature = "std")]
+pub mod compress;
 mod error;
 pub mod gguf;
 pub mod model;
-//TMPs
+pub mod sampler;
 pub mod session;
 pub mod tokenizer;
 
@@ -50,6 +50,6 @@ pub use attar_kernels as kernels;
 pub use attar_kernels::Format;
 pub use error::{Error, Result};
 pub use gguf::Gguf;
-//TMPs pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Options, Session};
 pub use tokenizer::Tokenizer;

@@ -1,2 +1,91 @@
-//! x
-fn main() {}
+//! The program `attar`: one command a row. Results go to standard output, everything else to standard
+//! error. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+/// The commands, and what they share.
+mod main {
+    pub(crate) mod allocations;
+    pub(crate) mod bench;
+    pub(crate) mod chat;
+    pub(crate) mod generate;
+    pub(crate) mod inspect;
+    pub(crate) mod logits;
+    pub(crate) mod model;
+    pub(crate) mod perplexity;
+    pub(crate) mod quantize;
+    pub(crate) mod random;
+    pub(crate) mod run;
+    pub(crate) mod score;
+    pub(crate) mod terminal;
+    pub(crate) mod tokenize;
+}
+
+use attar::Error;
+use clap::{Parser, Subcommand};
+use main::{
+    allocations, bench, chat, inspect, logits, perplexity, quantize, random, run, score, terminal,
+    tokenize,
+};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// Runs language models from GGUF files.
+#[derive(Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  attar run -p 'Once upon a time'                  a story from the bundled model
+  attar run model.gguf -p - < prompt.txt           continue a prompt from standard input
+  attar score model.gguf 'I am happy.' 'I are happy.'
+  attar quantize model.gguf q4_k -o small.gguf
+  attar bench model.gguf --json
+Set ATTAR_ISA=scalar (or another name from the log) to choose kernels, RUST_LOG=info to hear more.";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Chat(chat::Args),
+    Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Logits(logits::Args),
+    Score(score::Args),
+    Perplexity(perplexity::Args),
+    Quantize(quantize::Args),
+    Bench(bench::Args),
+    Random(random::Args),
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|out, record| {
+            use std::io::Write;
+            writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args())
+        })
+        .init();
+    let result = match &program.command {
+        Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+        Command::Logits(args) => logits::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Random(args) => random::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Cancelled) => ExitCode::from(terminal::INTERRUPTED),
+        Err(error) => {
+            eprintln!("attar: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,10 +1,306 @@
-//! tmp
-pub struct Tokenizer;
-impl Tokenizer {
-    pub fn encode(&self, _: &[u8], _: bool, _: bool) -> crate::Result<alloc::vec::Vec<u32>> {
-        Ok(alloc::vec![])
+//! Text to token ids and back, by the vocabulary a file carries.
+//!
+//! | `tokenizer.ggml.model` | how text is cut |
+//! |---|---|
+//! | `llama` | [`spm`]: characters merged by score |
+//! | `gpt2`, `gemma4` | [`bpe`]: bytes or characters merged by a list |
+//! | `bert` | [`wordpiece`]: longest pieces of lower-case words |
+//! | `t5` | [`unigram`]: the likeliest cut |
+//! | `test`, `none`, `no_vocab` | no text at all, ids only |
+
+mod bpe;
+mod merge;
+mod special;
+mod split;
+mod spm;
+mod stream;
+mod unicode;
+mod unigram;
+mod vocab;
+mod wordpiece;
+
+pub use stream::TextStream;
+
+use crate::gguf::Gguf;
+use crate::{Error, Result};
+use alloc::format;
+use alloc::vec::Vec;
+use special::Specials;
+use vocab::{Kind, NONE, Vocab};
+
+/// How vocabularies with visible spaces write one: U+2581.
+const SPACE: &[u8] = "\u{2581}".as_bytes();
+
+enum Algorithm {
+    /// Whether a space is put before the first word.
+    Spm {
+        adds_space: bool,
+    },
+    Bpe(bpe::Bpe),
+    WordPiece,
+    Unigram(unigram::Unigram),
+}
+
+/// A vocabulary and its rules. The strings stay in the file.
+pub struct Tokenizer {
+    vocab: Vocab,
+    /// `None` for a vocabulary without text.
+    algorithm: Option<Algorithm>,
+    specials: Specials,
+}
+
+/// Where `encode` puts ids, with what to do about text no token holds.
+struct Output<'a> {
+    ids: &'a mut Vec<u32>,
+    vocab: &'a Vocab,
+    unknown: Option<u32>,
+}
+
+impl Output<'_> {
+    fn push(&mut self, id: u32) {
+        self.ids.push(id);
     }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.ids.truncate(len);
+    }
+
+    /// The token, or, where there is none, those of the bytes of its text.
+    fn push_or_bytes(&mut self, id: u32, text: &[u8]) -> Result<()> {
+        if id != NONE {
+            self.ids.push(id);
+            return Ok(());
+        }
+        if text.iter().any(|byte| self.vocab.byte(*byte).is_none()) {
+            return self.push_unknown(text);
+        }
+        self.ids.extend(text.iter().filter_map(|byte| self.vocab.byte(*byte)));
+        Ok(())
+    }
+
+    fn push_unknown(&mut self, text: &[u8]) -> Result<()> {
+        let Some(id) = self.unknown else {
+            let text = text.escape_ascii();
+            return Err(Error::Invalid(format!("the vocabulary cannot spell '{text}'")));
+        };
+        self.ids.push(id);
+        Ok(())
+    }
+}
+
+/// Appends `text` with its spaces made visible, after one more if `starts`.
+fn escape_spaces(text: &[u8], starts: bool, out: &mut Vec<u8>) {
+    if starts {
+        out.extend(SPACE);
+    }
+    for byte in text {
+        match byte {
+            b' ' => out.extend(SPACE),
+            _ => out.push(*byte),
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads a file's vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Invalid`] or [`Error::Unsupported`] naming the key.
+    pub fn load(gguf: &Gguf) -> Result<Self> {
+        let key = "tokenizer.ggml.model";
+        let name = gguf.str(key)?.ok_or_else(|| Error::Missing(format!("key '{key}'")))?;
+        let textless = matches!(name, "test" | "none" | "no_vocab");
+        let vocab = match gguf.get("tokenizer.ggml.tokens") {
+            None if textless => Vocab::EMPTY,
+            _ => Vocab::read(gguf)?,
+        };
+        let algorithm = match name {
+            "llama" => {
+                let adds_space = gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+                Some(Algorithm::Spm { adds_space })
+            }
+            "gpt2" => Some(Algorithm::Bpe(bpe::Bpe::read(gguf, &vocab, true)?)),
+            "gemma4" => Some(Algorithm::Bpe(bpe::Bpe::read(gguf, &vocab, false)?)),
+            "bert" => Some(Algorithm::WordPiece),
+            "t5" => Some(Algorithm::Unigram(unigram::Unigram::read(gguf, &vocab)?)),
+            _ if textless => None,
+            other => {
+                return Err(Error::Unsupported(format!("key '{key}' with value '{other}'")));
+            }
+        };
+        let (adds_bos, adds_eos) = match &algorithm {
+            Some(Algorithm::Spm { .. }) => (true, false),
+            Some(Algorithm::Bpe(bpe)) => (bpe.adds_bos(), false),
+            Some(Algorithm::WordPiece) => (true, true),
+            Some(Algorithm::Unigram(_)) => (false, true),
+            None => (false, false),
+        };
+        let specials = Specials::read(gguf, &vocab, adds_bos, adds_eos)?;
+        Ok(Self { vocab, algorithm, specials })
+    }
+
+    /// Token ids of `text`, which may be any bytes.
+    ///
+    /// With `add_special`, the tokens the family puts first and last are added. With
+    /// `parse_special`, the spelling of a control token in the text becomes that token: only for
+    /// text one trusts.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a vocabulary without text, [`Error::Invalid`] for text that has
+    /// no tokens, where the vocabulary has none for unknown text either.
+    pub fn encode(&self, text: &[u8], add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        let Some(algorithm) = &self.algorithm else {
+            return Err(Error::Unsupported("text: the vocabulary has only ids".into()));
+        };
+        let Specials { bos, eos, adds_bos, adds_eos, unknown, .. } = self.specials;
+        ids.extend(bos.filter(|_| add_special && adds_bos));
+        let mut out = Output { ids: &mut ids, vocab: &self.vocab, unknown };
+        let mut after_token = true;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let found = self.specials.find(&self.vocab, rest, parse_special);
+            let plain = &rest[..found.map_or(rest.len(), |(at, _)| at)];
+            if !plain.is_empty() {
+                self.encode_plain(algorithm, plain, after_token, &mut out)?;
+                after_token = false;
+            }
+            rest = &rest[plain.len()..];
+            if let Some((_, id)) = found {
+                out.push(id);
+                rest = &rest[self.vocab.text(id).len()..];
+                after_token = true;
+            }
+        }
+        ids.extend(eos.filter(|_| add_special && adds_eos));
+        Ok(ids)
+    }
+
+    fn encode_plain(
+        &self,
+        algorithm: &Algorithm,
+        text: &[u8],
+        starts: bool,
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let vocab = &self.vocab;
+        match algorithm {
+            Algorithm::Spm { adds_space } => spm::encode(vocab, text, starts && *adds_space, out),
+            Algorithm::Bpe(bpe) => bpe.encode(vocab, text, out),
+            Algorithm::WordPiece => wordpiece::encode(vocab, text, out),
+            Algorithm::Unigram(unigram) => unigram.encode(vocab, text, out),
+        }
+    }
+
+    /// Appends the text of a token; nothing for an id beyond the vocabulary, and nothing for a
+    /// control token unless `special`. A token may hold a part of a character.
+    pub fn append_piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        let text = self.vocab.text(id);
+        match self.vocab.kind(id) {
+            Kind::Control | Kind::Unknown if !special => {}
+            Kind::Control | Kind::Unknown => out.extend(text),
+            Kind::Byte => out.extend(self.vocab.byte_of(id)),
+            Kind::UserDefined if self.is_byte_level() => out.extend(text),
+            Kind::Normal | Kind::UserDefined | Kind::Unused => self.append_text(text, out),
+        }
+    }
+
+    fn is_byte_level(&self) -> bool {
+        matches!(&self.algorithm, Some(Algorithm::Bpe(bpe)) if bpe.byte_level)
+    }
+
+    /// Undoes the vocabulary's spelling.
+    fn append_text(&self, text: &[u8], out: &mut Vec<u8>) {
+        if self.is_byte_level() {
+            for chunk in text.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    match bpe::byte_of(c) {
+                        Some(byte) => out.push(byte),
+                        None => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+                    }
+                }
+                out.extend(chunk.invalid());
+            }
+            return;
+        }
+        let mut rest = text;
+        while let Some((first, tail)) = rest.split_first() {
+            match rest.strip_prefix(SPACE) {
+                Some(tail) => {
+                    out.push(b' ');
+                    rest = tail;
+                }
+                None => {
+                    out.push(*first);
+                    rest = tail;
+                }
+            }
+        }
+    }
+
+    /// The text of one token, as [`Tokenizer::append_piece`] without control tokens.
+    pub fn piece(&self, id: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.append_piece(id, false, &mut out);
+        out
+    }
+
+    /// The text of tokens; `encode`'s inverse, also for the space some families put first.
+    pub fn decode(&self, ids: &[u32], special: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        for id in ids {
+            self.append_piece(*id, special, &mut out);
+        }
+        if self.puts_space_first() && out.first() == Some(&b' ') {
+            out.remove(0);
+        }
+        out
+    }
+
+    fn puts_space_first(&self) -> bool {
+        match &self.algorithm {
+            Some(Algorithm::Spm { adds_space }) => *adds_space,
+            Some(Algorithm::WordPiece | Algorithm::Unigram(_)) => true,
+            Some(Algorithm::Bpe(_)) | None => false,
+        }
+    }
+
+    /// Bytes of the longest token's text, at least.
+    pub fn piece_len_max(&self) -> usize {
+        self.vocab.token_len_max
+    }
+
+    /// The id of the token spelt exactly so in the file.
+    pub fn find(&self, text: &[u8]) -> Option<u32> {
+        self.vocab.find(text)
+    }
+
+    /// The token that starts a sequence, if the vocabulary has one.
     pub fn bos(&self) -> Option<u32> {
-        None
+        self.specials.bos
+    }
+
+    /// The token that ends a sequence, if the vocabulary has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.specials.eos
+    }
+
+    /// Whether generation ends with this token: the end of a sequence, of a turn, or of text.
+    pub fn is_end_of_text(&self, id: u32) -> bool {
+        self.specials.ends.contains(&id)
+    }
+
+    /// Number of tokens with a spelling.
+    pub fn len(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// Whether there are no tokens with a spelling.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }

@@ -32,7 +32,7 @@ pub struct Writer {
     out: BufWriter<File>,
     path: PathBuf,
     temporary: PathBuf,
-    /// Sizes of tensors still to come, the next one last.
+    /// Bytes still to come of each tensor, the next one last.
     sizes: Vec<usize>,
     written: usize,
     finished: bool,
@@ -66,21 +66,25 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Appends the data of the next tensor.
+    /// Appends data of the tensor under way, all of it or a part.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not as long as the table says, [`Error::Io`] naming the path.
-    pub fn tensor(&mut self, data: &[u8]) -> Result<()> {
-        let expected = self.sizes.pop();
-        if expected != Some(data.len()) {
-            let (found, expected) = (data.len(), expected.unwrap_or(0));
+    /// [`Error::Invalid`] if it is more than the table says, [`Error::Io`] naming the path.
+    pub fn append(&mut self, data: &[u8]) -> Result<()> {
+        let missing = self.sizes.last().copied().unwrap_or(0);
+        if data.len() > missing {
+            let (path, found) = (self.path.display(), data.len());
             return Err(Error::Invalid(format!(
-                "{}: {found} bytes of tensor data, expected {expected}",
-                self.path.display()
+                "{path}: {found} bytes of tensor data, expected at most {missing}"
             )));
         }
         self.put(data)?;
-        self.pad()
+        if data.len() == missing {
+            self.sizes.pop();
+            return self.pad();
+        }
+        self.sizes.last_mut().into_iter().for_each(|size| *size -= data.len());
+        Ok(())
     }
 
     /// Makes the file appear under its name, its data safe on the disk.

@@ -1,0 +1,67 @@
+//! Options about the model and its session, shared by commands.
+
+use attar::bytes::Bytes;
+use attar::{Error, Format, Gguf, Options, Result, Session, kernels};
+use std::path::PathBuf;
+
+/// The model the program brings: a small teller of small stories.
+static BUNDLED: &[u8] = include_bytes!("../../models/attar-stories.gguf");
+
+/// Opens a file, or the bundled model where none is named.
+pub(crate) fn open(path: Option<&PathBuf>) -> Result<Gguf> {
+    match path {
+        Some(path) => Gguf::open(path),
+        None => Gguf::parse(Bytes::from_static(BUNDLED)),
+    }
+}
+
+/// How to run a model.
+#[derive(clap::Args)]
+pub(crate) struct SessionArgs {
+    /// Tokens the context has room for [default: what the model knows, at most 4096]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) ctx: usize,
+    /// Threads [default: one a core]
+    #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Tokens of a prompt to process together [default: 512]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) batch: usize,
+}
+
+/// Encodings of the key-value cache.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Cache {
+    /// Exact.
+    F32,
+    /// Half the memory.
+    F16,
+}
+
+impl SessionArgs {
+    /// The options, with `cache` for keys and values, and the kernels `ATTAR_ISA` names.
+    pub(crate) fn options(&self, cache: Cache) -> Result<Options> {
+        let cache = match cache {
+            Cache::F32 => Format::F32,
+            Cache::F16 => Format::F16,
+        };
+        let isa = match std::env::var("ATTAR_ISA") {
+            Ok(name) => Some(kernels::by_name(&name).ok_or_else(|| {
+                let known: Vec<_> = kernels::available().map(|isa| isa.name()).collect();
+                let known = known.join(", ");
+                Error::Invalid(format!("ATTAR_ISA is '{name}', expected one of {known}"))
+            })?),
+            Err(_) => None,
+        };
+        let (context_len, batch_len, threads) = (self.ctx, self.batch, self.threads);
+        Ok(Options { context_len, batch_len, threads, cache, isa })
+    }
+
+    /// A session over the model.
+    pub(crate) fn open(&self, gguf: &Gguf, cache: Cache) -> Result<Session> {
+        let session = Session::open(gguf, &self.options(cache)?)?;
+        let (isa, threads, plan) = (session.isa_name(), session.threads(), session.plan());
+        log::info!("kernels {isa}, {threads} threads, {plan:?}");
+        Ok(session)
+    }
+}
