@@ -29,7 +29,8 @@ fn same_bits_for_any_threads_chunks_and_kernels() {
         for cache in [Format::F32, Format::F16] {
             let base = Options { cache, threads: 1, batch_len: 64, context_len: 160, isa: None };
             let scalar = attar::kernels::by_name("scalar");
-            let mut first = Session::open(&gguf, &Options { isa: scalar, ..base }).expect("a session");
+            let mut first =
+                Session::open(&gguf, &Options { isa: scalar, ..base }).expect("a session");
             let ids = text(first.vocab_len(), 150);
             let want = bits(&all_logits(&mut first, &ids));
             for isa in attar::kernels::available() {

@@ -11,7 +11,8 @@ use std::process::Command;
 
 /// Runs `attar` and returns its standard output.
 fn attar(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_attar")).args(args).output().expect("the program");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_attar")).args(args).output().expect("the program");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "attar {args:?}: {errors}");
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -63,16 +64,22 @@ fn logits_are_those_of_the_reference() {
         let mut session = open(&path.with_file_name(file), options);
         for case in reference["cases"].as_array().expect("cases") {
             let number = |v: &Value| v.as_u64().expect("an id") as u32;
-            let ids: Vec<u32> = case["prompt_ids"].as_array().expect("ids").iter().map(number).collect();
+            let ids: Vec<u32> =
+                case["prompt_ids"].as_array().expect("ids").iter().map(number).collect();
             let want = case["last_prompt_logits"].as_array().expect("logits");
-            let want: Vec<f32> = want.iter().map(|v| v.as_f64().expect("a number") as f32).collect();
+            let want: Vec<f32> =
+                want.iter().map(|v| v.as_f64().expect("a number") as f32).collect();
             let all = all_logits(&mut session, &ids);
             let got = &all[all.len() - want.len()..];
             // The reference prints six decimals and sums in another order.
             let scale = want.iter().fold(1f32, |m, v| m.max(v.abs()));
             let bound = 1e-6 + 64.0 * f32::EPSILON * scale;
             for (id, (g, w)) in got.iter().zip(&want).enumerate() {
-                assert!((g - w).abs() <= bound, "{name} {}: logit {id} is {g}, not {w}", case["prompt"]);
+                assert!(
+                    (g - w).abs() <= bound,
+                    "{name} {}: logit {id} is {g}, not {w}",
+                    case["prompt"]
+                );
             }
         }
     }
@@ -91,8 +98,16 @@ fn perplexity_of_quantised_files_is_that_of_the_peer() {
     for (format, peer, factor) in PERPLEXITIES {
         let file = folder.join(format!("{format}.gguf"));
         attar(&["quantize", text_of(&model), format, "-o", text_of(&file)]);
-        let report =
-            json(&["perplexity", text_of(&file), text_of(&text), "--ctx", "256", "--chunks", "60", "--json"]);
+        let report = json(&[
+            "perplexity",
+            text_of(&file),
+            text_of(&text),
+            "--ctx",
+            "256",
+            "--chunks",
+            "60",
+            "--json",
+        ]);
         let got = report["perplexity"].as_f64().expect("a number");
         println!("{format}: perplexity {got:.3}, llama.cpp {peer}");
         assert!(got <= peer * factor, "{format}: {got} against {peer}");

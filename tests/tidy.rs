@@ -75,7 +75,8 @@ fn files_use_only_layers_below_them() {
         };
         for line in text.lines().map(code) {
             for used in line.split("crate::").skip(1) {
-                let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+                let used =
+                    used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
                 if layer_of(used).is_some_and(|layer| layer > own) {
                     wrong.push(format!("{name}: {}", line.trim()));
                 }
@@ -117,7 +118,8 @@ fn every_file_says_what_it_is_for() {
 fn unsafe_code_stays_where_it_is_allowed() {
     for folder in ["src", "kernels"] {
         for (name, text) in sources(folder) {
-            let allowed = UNSAFE_FILES.contains(&name.as_str()) || name.starts_with("kernels/x86_64/");
+            let allowed =
+                UNSAFE_FILES.contains(&name.as_str()) || name.starts_with("kernels/x86_64/");
             let named = text.lines().any(|line| code(line).contains("allow(unsafe_code"));
             assert!(allowed || !named, "{name} allows unsafe code");
         }
@@ -156,7 +158,8 @@ fn assert_no_words(name: &str, text: &str, words: &[&str]) {
 
 #[test]
 fn no_stray_marks() {
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("dbg", "!(")];
+    let marks =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("dbg", "!(")];
     let marks = marks.iter().chain(&[concat!("todo", "!("), concat!("unimplemented", "!(")]);
     for folder in ["src", "kernels", "tests", "benches"] {
         for (name, text) in sources(folder) {
