@@ -261,9 +261,11 @@ fn tile<const GROUPS: usize, const MIN: bool, const C: usize>(
         }
     }
     for c in 0..C {
-        let four = add_lanes(sums[c]);
-        let count = rows_left.min(ROWS);
-        out[c * rows..][..count].copy_from_slice(&four[..count]);
+        let (four, out) = (add_lanes(sums[c]), &mut out[c * rows..]);
+        match out.first_chunk_mut() {
+            Some(out) if rows_left >= ROWS => *out = four,
+            _ => out.iter_mut().zip(&four[..rows_left]).for_each(|(out, sum)| *out = *sum),
+        }
     }
 }
 
