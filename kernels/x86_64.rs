@@ -3,6 +3,8 @@
 mod avx2;
 mod avx512_panel;
 mod avx512_vnni;
+mod panel;
+mod unpack;
 
 pub(crate) use avx2::AVX2;
 pub(crate) use avx512_vnni::AVX512_VNNI;

@@ -17,6 +17,6 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
         )
     },
     panel: super::avx512_panel::PANEL,
-    pack: super::avx512_panel::pack,
+    pack: super::panel::pack,
     ..scalar::BASE
 };
