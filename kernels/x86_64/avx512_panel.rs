@@ -10,14 +10,14 @@ use core::arch::x86_64::*;
 
 use super::panel::{self, Column, Quad, ROWS};
 use crate::isa::{Panel, PanelArgs};
-use crate::{Format, SUPERBLOCK, scalar};
+use crate::{FLOAT_LANES, Format, SUPERBLOCK};
 
 /// What [`super::avx512_vnni`] puts in its table.
 pub(super) const PANEL: [Panel; Format::COUNT] = {
     let mut table: [Panel; Format::COUNT] = [panel; Format::COUNT];
-    table[Format::F32 as usize] = scalar::BASE.panel[0];
-    table[Format::F16 as usize] = scalar::BASE.panel[0];
-    table[Format::BF16 as usize] = scalar::BASE.panel[0];
+    table[Format::F32 as usize] = float_panel::<{ Format::F32 as usize }, 64>;
+    table[Format::F16 as usize] = float_panel::<{ Format::F16 as usize }, 32>;
+    table[Format::BF16 as usize] = float_panel::<{ Format::BF16 as usize }, 32>;
     table
 };
 
@@ -129,11 +129,16 @@ fn tile<const GROUPS: usize, const MIN: bool, const C: usize>(
         }
     }
     for c in 0..C {
-        let (four, out) = (add_lanes(sums[c]), &mut out[c * rows..]);
-        match out.first_chunk_mut() {
-            Some(out) if rows_left >= ROWS => *out = four,
-            _ => out.iter_mut().zip(&four[..rows_left]).for_each(|(out, sum)| *out = *sum),
-        }
+        put(add_lanes(sums[c]), rows_left, &mut out[c * rows..]);
+    }
+}
+
+/// Writes the results of the rows there are.
+#[inline]
+fn put(four: [f32; ROWS], rows_left: usize, out: &mut [f32]) {
+    match out.first_chunk_mut() {
+        Some(out) if rows_left >= ROWS => *out = four,
+        _ => out.iter_mut().zip(&four[..rows_left]).for_each(|(out, sum)| *out = *sum),
     }
 }
 
@@ -151,4 +156,120 @@ fn add_lanes(pairs: [__m512; 2]) -> [f32; 4] {
     // SAFETY: room for 4 floats, any alignment.
     unsafe { _mm_storeu_ps(out.as_mut_ptr(), gathered) };
     out
+}
+
+/// Columns of a tile of floats.
+const FLOAT_COLS: usize = 4;
+/// Rows that several tiles of columns go through should stay in a core's second-level cache.
+const FLOAT_BYTES: usize = 256 * 1024;
+
+/// Plain numbers, `BYTES` for each 16 of them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
+    let (row_bytes, column_bytes) = (args.len * BYTES / FLOAT_LANES, args.len * 4);
+    let block = (FLOAT_BYTES / row_bytes).max(ROWS) / ROWS * ROWS;
+    for first in (0..args.rows).step_by(block) {
+        for (t, columns) in args.x.chunks(FLOAT_COLS * column_bytes).enumerate() {
+            for r in (first..args.rows.min(first + block)).step_by(ROWS) {
+                // Where rows end, the last one is multiplied again and forgotten.
+                let row = |i: usize| &args.w[(r + i).min(args.rows - 1) * row_bytes..][..row_bytes];
+                let w = [row(0), row(1), row(2), row(3)];
+                let out = &mut args.out[t * FLOAT_COLS * args.rows + r..];
+                match columns.len() / column_bytes {
+                    1 => float_tile::<FORMAT, BYTES, 1>(w, columns, args.rows, args.rows - r, out),
+                    2 => float_tile::<FORMAT, BYTES, 2>(w, columns, args.rows, args.rows - r, out),
+                    3 => float_tile::<FORMAT, BYTES, 3>(w, columns, args.rows, args.rows - r, out),
+                    _ => float_tile::<FORMAT, BYTES, 4>(w, columns, args.rows, args.rows - r, out),
+                }
+            }
+        }
+    }
+}
+
+/// Four rows with `C` columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
+    rows: [&[u8]; ROWS],
+    columns: &[u8],
+    stride: usize,
+    rows_left: usize,
+    out: &mut [f32],
+) {
+    let mut sums = [[_mm512_setzero_ps(); ROWS]; C];
+    let whole = rows[0].len() / BYTES;
+    let w = rows.map(|row| &row.as_chunks::<BYTES>().0[..whole]);
+    let mut x = [&[][..]; C];
+    for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
+        *x = &column.as_chunks::<64>().0[..whole];
+    }
+    for i in 0..whole {
+        add_products::<FORMAT, BYTES, C>(&mut sums, w.map(|w| &w[i]), x.map(|x| &x[i]));
+    }
+    if rows[0].len() > whole * BYTES {
+        let w = rows.map(zero_filled);
+        let mut x = [[0; 64]; C];
+        for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
+            *x = zero_filled(column);
+        }
+        add_products::<FORMAT, BYTES, C>(&mut sums, w.each_ref(), x.each_ref());
+    }
+    for (c, sums) in sums.into_iter().enumerate() {
+        // The first of the steps of the tree: 16 lanes to 8, two rows to a register.
+        let pairs = [half_lanes(sums[0], sums[1]), half_lanes(sums[2], sums[3])];
+        put(add_lanes(pairs), rows_left, &mut out[c * stride..]);
+    }
+}
+
+/// What follows the last whole chunk, then zeros, which change no sum that started from zero.
+fn zero_filled<const BYTES: usize>(bytes: &[u8]) -> [u8; BYTES] {
+    let rest = bytes.as_chunks::<BYTES>().1;
+    let mut chunk = [0; BYTES];
+    chunk[..rest.len()].copy_from_slice(rest);
+    chunk
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn add_products<const FORMAT: usize, const BYTES: usize, const C: usize>(
+    sums: &mut [[__m512; ROWS]; C],
+    w: [&[u8; BYTES]; ROWS],
+    x: [&[u8; 64]; C],
+) {
+    let w = [
+        widen::<FORMAT, BYTES>(w[0]),
+        widen::<FORMAT, BYTES>(w[1]),
+        widen::<FORMAT, BYTES>(w[2]),
+        widen::<FORMAT, BYTES>(w[3]),
+    ];
+    for (sums, x) in sums.iter_mut().zip(x) {
+        let x = _mm512_castsi512_ps(load(x));
+        for (sum, w) in sums.iter_mut().zip(w) {
+            *sum = _mm512_add_ps(*sum, _mm512_mul_ps(w, x));
+        }
+    }
+}
+
+/// 16 weights of a float format.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen<const FORMAT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512 {
+    const { assert!(BYTES == if FORMAT == Format::F32 as usize { 64 } else { 32 }) };
+    if let Some(bytes) = bytes.first_chunk() {
+        return _mm512_castsi512_ps(load(bytes));
+    }
+    let halves = bytes.first_chunk().map_or(_mm256_setzero_si256(), |bytes| panel::load(bytes));
+    if FORMAT == Format::F16 as usize {
+        return _mm512_cvtph_ps(halves);
+    }
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+}
+
+/// The upper 8 of 16 lanes added to the lower 8, for two rows.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn half_lanes(a: __m512, b: __m512) -> __m512 {
+    let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+    let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
+    _mm512_add_ps(low, high)
 }

@@ -17,7 +17,10 @@ pub(super) fn unpack_superblock(info: &FormatInfo, src: &[u8], dst: &mut Superbl
     }
     match info.format {
         Format::Q8_0 => q8_0(src, dst),
-        Format::Q4_0 => q4_0(src, dst),
+        Format::Q4_0 => nibble_blocks::<18>(info, src, dst),
+        Format::Q4_1 => nibble_blocks::<20>(info, src, dst),
+        Format::Q5_0 => nibble_blocks::<22>(info, src, dst),
+        Format::Q5_1 => nibble_blocks::<24>(info, src, dst),
         Format::Q4_K => q4_k_or_q5_k::<false>(src, dst),
         Format::Q5_K => q4_k_or_q5_k::<true>(src, dst),
         Format::Q6_K => q6_k(src, dst),
@@ -38,18 +41,20 @@ fn f16(bytes: [u8; 2]) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(u16::from_le_bytes(bytes).into())))
 }
 
-/// The f16 scales at the heads of 8 blocks.
+/// The f16 `AT` bytes into each of 8 blocks.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn block_scales<const BYTES: usize>(src: &[u8], dst: &mut Superblock) {
+fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> [f32; 8] {
     let mut halves = [0; 16];
     for (half, block) in halves.as_chunks_mut::<2>().0.iter_mut().zip(src.as_chunks::<BYTES>().0) {
-        *half = [block[0], block[1]];
+        *half = [block[AT], block[AT + 1]];
     }
-    store_floats(&mut dst.scale.as_chunks_mut().0[0], _mm256_cvtph_ps(load_half(&halves)));
+    let mut floats = [0.0; 8];
+    store_floats(&mut floats, _mm256_cvtph_ps(load_half(&halves)));
+    floats
 }
 
-/// 8 bytes, or the 6 low bits of each, times `factor`.
+/// 8 bytes times `factor`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn scaled(bytes: u64, factor: f32) -> __m256 {
@@ -68,7 +73,7 @@ fn nibbles(bytes: __m256i) -> [__m256i; 2] {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn q8_0(src: &[u8], dst: &mut Superblock) {
-    block_scales::<34>(src, dst);
+    dst.scale.as_chunks_mut().0[0] = heads::<34, 0>(src);
     let offset = _mm256_set1_epi8(-128);
     for (block, codes) in src.as_chunks::<34>().0.iter().zip(dst.codes.as_chunks_mut().0) {
         if let Some(bytes) = block[2..].first_chunk() {
@@ -77,16 +82,40 @@ fn q8_0(src: &[u8], dst: &mut Superblock) {
     }
 }
 
+/// Blocks of a scale, a minimum where there is one, the fifth bits where there are, and nibbles.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q4_0(src: &[u8], dst: &mut Superblock) {
-    block_scales::<18>(src, dst);
-    for (block, codes) in src.as_chunks::<18>().0.iter().zip(dst.codes.as_chunks_mut().0) {
-        if let Some(bytes) = block[2..].first_chunk() {
-            let [low, high] = nibbles(_mm256_broadcastsi128_si256(load_half(bytes)));
-            store(codes, _mm256_blend_epi32::<0b1111_0000>(low, high));
-        }
+fn nibble_blocks<const BYTES: usize>(info: &FormatInfo, src: &[u8], dst: &mut Superblock) {
+    const { assert!(BYTES == 18 || BYTES == 20 || BYTES == 22 || BYTES == 24) };
+    dst.scale.as_chunks_mut().0[0] = heads::<BYTES, 0>(src);
+    if info.has_min() {
+        dst.min.as_chunks_mut().0[0] = heads::<BYTES, 2>(src).map(|min| -min);
     }
+    for (block, codes) in src.as_chunks::<BYTES>().0.iter().zip(dst.codes.as_chunks_mut().0) {
+        let Some(bytes) = block.last_chunk() else { return };
+        let [low, high] = nibbles(_mm256_broadcastsi128_si256(load_half(bytes)));
+        let four = _mm256_blend_epi32::<0b1111_0000>(low, high);
+        let bits = match block.last_chunk::<20>() {
+            Some(&[a, b, c, d, ..]) if BYTES >= 22 => fifth_bits([a, b, c, d]),
+            _ => _mm256_setzero_si256(),
+        };
+        store(codes, _mm256_or_si256(four, bits));
+    }
+}
+
+/// 16 in each of 32 bytes whose bit is set.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fifth_bits(bits: [u8; 4]) -> __m256i {
+    // Byte `i` takes the byte its bit is in, then looks at that bit.
+    let eight = |i: i64| i * 0x0101_0101_0101_0101;
+    let spread = _mm256_shuffle_epi8(
+        _mm256_set1_epi32(i32::from_le_bytes(bits)),
+        _mm256_set_epi64x(eight(3), eight(2), eight(1), eight(0)),
+    );
+    let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, own), own);
+    _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
 /// The layout of the scales is described where the formats are defined.
