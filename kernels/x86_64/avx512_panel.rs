@@ -8,13 +8,13 @@
 
 use core::arch::x86_64::*;
 
-use super::panel::{self, Column, Quad, ROWS};
+use super::panel::{self, Column, Quad, ROWS, Results};
+use crate::Format;
 use crate::isa::{Panel, PanelArgs};
-use crate::{FLOAT_LANES, Format, SUPERBLOCK};
 
 /// What [`super::avx512_vnni`] puts in its table.
 pub(super) const PANEL: [Panel; Format::COUNT] = {
-    let mut table: [Panel; Format::COUNT] = [panel; Format::COUNT];
+    let mut table: [Panel; Format::COUNT] = [block_panel; Format::COUNT];
     table[Format::F32 as usize] = float_panel::<{ Format::F32 as usize }, 64>;
     table[Format::F16 as usize] = float_panel::<{ Format::F16 as usize }, 32>;
     table[Format::BF16 as usize] = float_panel::<{ Format::BF16 as usize }, 32>;
@@ -45,42 +45,27 @@ fn load_twice(bytes: &[u8; 32]) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-fn panel(args: PanelArgs<'_>) {
+fn block_panel(args: PanelArgs<'_>) {
     let info = args.format.info();
-    let superblocks = args.len.div_ceil(SUPERBLOCK);
-    let quads = &mut panel::quads(args.scratch)[..args.rows.div_ceil(ROWS) * superblocks];
-    panel::unpack(info, args.w, args.len, quads);
-    let multiply = match (info.group_len(), info.has_min()) {
-        (32, false) => multiply::<1, false>,
-        (32, true) => multiply::<1, true>,
-        (_, false) => multiply::<2, false>,
-        (_, true) => multiply::<2, true>,
-    };
-    multiply(quads, panel::columns(args.x), superblocks, args.rows, args.out);
+    match (info.group_len(), info.has_min()) {
+        (32, false) => grouped_panel::<1, false>(args),
+        (32, true) => grouped_panel::<1, true>(args),
+        (_, false) => grouped_panel::<2, false>(args),
+        (_, true) => grouped_panel::<2, true>(args),
+    }
 }
 
-/// All rows with all columns, `GROUPS` groups in each block.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn multiply<const GROUPS: usize, const MIN: bool>(
-    quads: &[Quad],
-    columns: &[Column],
-    superblocks: usize,
-    rows: usize,
-    out: &mut [f32],
-) {
-    for (columns, out) in columns.chunks(COLS * superblocks).zip(out.chunks_mut(COLS * rows)) {
-        for (q, quad) in quads.chunks_exact(superblocks).enumerate() {
-            let out = &mut out[q * ROWS..];
-            match columns.len() / superblocks {
-                1 => tile::<GROUPS, MIN, 1>(quad, columns, rows, rows - q * ROWS, out),
-                2 => tile::<GROUPS, MIN, 2>(quad, columns, rows, rows - q * ROWS, out),
-                3 => tile::<GROUPS, MIN, 3>(quad, columns, rows, rows - q * ROWS, out),
-                4 => tile::<GROUPS, MIN, 4>(quad, columns, rows, rows - q * ROWS, out),
-                5 => tile::<GROUPS, MIN, 5>(quad, columns, rows, rows - q * ROWS, out),
-                _ => tile::<GROUPS, MIN, 6>(quad, columns, rows, rows - q * ROWS, out),
-            }
-        }
-    }
+/// A block format with `GROUPS` groups in each 32 codes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+fn grouped_panel<const GROUPS: usize, const MIN: bool>(args: PanelArgs<'_>) {
+    panel::block_tiles(args, COLS, |rows, columns, results| match columns.len() / rows.len() {
+        1 => tile::<GROUPS, MIN, 1>(rows, columns, results),
+        2 => tile::<GROUPS, MIN, 2>(rows, columns, results),
+        3 => tile::<GROUPS, MIN, 3>(rows, columns, results),
+        4 => tile::<GROUPS, MIN, 4>(rows, columns, results),
+        5 => tile::<GROUPS, MIN, 5>(rows, columns, results),
+        _ => tile::<GROUPS, MIN, 6>(rows, columns, results),
+    });
 }
 
 /// Four rows with `C` columns; float sums stay in registers from one end of the rows to the other.
@@ -89,9 +74,7 @@ fn multiply<const GROUPS: usize, const MIN: bool>(
 fn tile<const GROUPS: usize, const MIN: bool, const C: usize>(
     quads: &[Quad],
     columns: &[Column],
-    rows: usize,
-    rows_left: usize,
-    out: &mut [f32],
+    mut results: Results<'_>,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; C];
     let columns = &columns[..C * quads.len()];
@@ -128,17 +111,8 @@ fn tile<const GROUPS: usize, const MIN: bool, const C: usize>(
             }
         }
     }
-    for c in 0..C {
-        put(add_lanes(sums[c]), rows_left, &mut out[c * rows..]);
-    }
-}
-
-/// Writes the results of the rows there are.
-#[inline]
-fn put(four: [f32; ROWS], rows_left: usize, out: &mut [f32]) {
-    match out.first_chunk_mut() {
-        Some(out) if rows_left >= ROWS => *out = four,
-        _ => out.iter_mut().zip(&four[..rows_left]).for_each(|(out, sum)| *out = *sum),
+    for (c, sums) in sums.into_iter().enumerate() {
+        results.put(c, 0, add_lanes(sums));
     }
 }
 
@@ -160,30 +134,18 @@ fn add_lanes(pairs: [__m512; 2]) -> [f32; 4] {
 
 /// Columns of a tile of floats.
 const FLOAT_COLS: usize = 4;
-/// Rows that several tiles of columns go through should stay in a core's second-level cache.
-const FLOAT_BYTES: usize = 256 * 1024;
-
 /// Plain numbers, `BYTES` for each 16 of them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
-    let (row_bytes, column_bytes) = (args.len * BYTES / FLOAT_LANES, args.len * 4);
-    let block = (FLOAT_BYTES / row_bytes).max(ROWS) / ROWS * ROWS;
-    for first in (0..args.rows).step_by(block) {
-        for (t, columns) in args.x.chunks(FLOAT_COLS * column_bytes).enumerate() {
-            for r in (first..args.rows.min(first + block)).step_by(ROWS) {
-                // Where rows end, the last one is multiplied again and forgotten.
-                let row = |i: usize| &args.w[(r + i).min(args.rows - 1) * row_bytes..][..row_bytes];
-                let w = [row(0), row(1), row(2), row(3)];
-                let out = &mut args.out[t * FLOAT_COLS * args.rows + r..];
-                match columns.len() / column_bytes {
-                    1 => float_tile::<FORMAT, BYTES, 1>(w, columns, args.rows, args.rows - r, out),
-                    2 => float_tile::<FORMAT, BYTES, 2>(w, columns, args.rows, args.rows - r, out),
-                    3 => float_tile::<FORMAT, BYTES, 3>(w, columns, args.rows, args.rows - r, out),
-                    _ => float_tile::<FORMAT, BYTES, 4>(w, columns, args.rows, args.rows - r, out),
-                }
-            }
+    let column_bytes = args.len * 4;
+    panel::float_tiles::<BYTES, ROWS>(args, FLOAT_COLS, |rows, columns, results| {
+        match columns.len() / column_bytes {
+            1 => float_tile::<FORMAT, BYTES, 1>(rows, columns, results),
+            2 => float_tile::<FORMAT, BYTES, 2>(rows, columns, results),
+            3 => float_tile::<FORMAT, BYTES, 3>(rows, columns, results),
+            _ => float_tile::<FORMAT, BYTES, 4>(rows, columns, results),
         }
-    }
+    });
 }
 
 /// Four rows with `C` columns.
@@ -192,9 +154,7 @@ fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
 fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
     rows: [&[u8]; ROWS],
     columns: &[u8],
-    stride: usize,
-    rows_left: usize,
-    out: &mut [f32],
+    mut results: Results<'_>,
 ) {
     let mut sums = [[_mm512_setzero_ps(); ROWS]; C];
     let whole = rows[0].len() / BYTES;
@@ -207,26 +167,18 @@ fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
         add_products::<FORMAT, BYTES, C>(&mut sums, w.map(|w| &w[i]), x.map(|x| &x[i]));
     }
     if rows[0].len() > whole * BYTES {
-        let w = rows.map(zero_filled);
+        let w = rows.map(panel::zero_filled);
         let mut x = [[0; 64]; C];
         for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
-            *x = zero_filled(column);
+            *x = panel::zero_filled(column);
         }
         add_products::<FORMAT, BYTES, C>(&mut sums, w.each_ref(), x.each_ref());
     }
     for (c, sums) in sums.into_iter().enumerate() {
         // The first of the steps of the tree: 16 lanes to 8, two rows to a register.
         let pairs = [half_lanes(sums[0], sums[1]), half_lanes(sums[2], sums[3])];
-        put(add_lanes(pairs), rows_left, &mut out[c * stride..]);
+        results.put(c, 0, add_lanes(pairs));
     }
-}
-
-/// What follows the last whole chunk, then zeros, which change no sum that started from zero.
-fn zero_filled<const BYTES: usize>(bytes: &[u8]) -> [u8; BYTES] {
-    let rest = bytes.as_chunks::<BYTES>().1;
-    let mut chunk = [0; BYTES];
-    chunk[..rest.len()].copy_from_slice(rest);
-    chunk
 }
 
 #[inline]

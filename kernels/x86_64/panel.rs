@@ -10,10 +10,10 @@
 use core::arch::x86_64::*;
 
 use super::unpack::unpack_superblock;
-use crate::SUPERBLOCK;
 use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
 use crate::format::{Format, FormatInfo, Superblock};
-use crate::isa::{PACKED_BYTES, UNPACKED_BYTES};
+use crate::isa::{PACKED_BYTES, PanelArgs, UNPACKED_BYTES};
+use crate::{FLOAT_LANES, SUPERBLOCK};
 
 /// Rows that lie together.
 pub(super) const ROWS: usize = 4;
@@ -44,20 +44,6 @@ pub(super) struct Quad {
 
 const _: () = assert!(size_of::<Column>() == PACKED_BYTES && align_of::<Column>() == 1);
 const _: () = assert!(size_of::<Quad>() == ROWS * UNPACKED_BYTES && SUPERBLOCK == 256);
-
-/// Columns from bytes that [`pack`] wrote.
-pub(super) fn columns(bytes: &[u8]) -> &[Column] {
-    // SAFETY: any bytes are a `Column`, whose alignment is 1.
-    let (_, columns, _) = unsafe { bytes.align_to() };
-    columns
-}
-
-/// Room for rows in scratch memory, from its first cache line on.
-pub(super) fn quads(scratch: &mut [u8]) -> &mut [Quad] {
-    // SAFETY: any bytes are a `Quad`.
-    let (_, quads, _) = unsafe { scratch.align_to_mut() };
-    quads
-}
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -147,10 +133,97 @@ pub(super) fn pack(format: Format, x: &[u8], out: &mut [u8]) {
     }
 }
 
+/// Where the results of a tile go.
+pub(super) struct Results<'a> {
+    /// From the tile's first row and column on.
+    out: &'a mut [f32],
+    /// From column to column.
+    stride: usize,
+    /// From the tile's first row to the last.
+    rows: usize,
+}
+
+impl Results<'_> {
+    /// Writes a column's results from `row` on, as far as there are rows.
+    #[inline]
+    pub(super) fn put<const N: usize>(&mut self, column: usize, row: usize, sums: [f32; N]) {
+        let (first, left) = (column * self.stride + row, self.rows.saturating_sub(row));
+        if left >= N
+            && let Some(out) = self.out.get_mut(first..).and_then(<[f32]>::first_chunk_mut)
+        {
+            *out = sums;
+        } else {
+            self.out.iter_mut().skip(first).zip(sums).take(left).for_each(|(out, sum)| *out = sum);
+        }
+    }
+}
+
+/// Unpacks the rows, then calls `tile` with four of them and up to `width` columns until all have met.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn block_tiles(
+    args: PanelArgs<'_>,
+    width: usize,
+    tile: impl Fn(&[Quad], &[Column], Results<'_>),
+) {
+    let superblocks = args.len.div_ceil(SUPERBLOCK);
+    // SAFETY: any bytes are a `Quad`.
+    let (_, quads, _) = unsafe { args.scratch.align_to_mut() };
+    let quads = &mut quads[..args.rows.div_ceil(ROWS) * superblocks];
+    unpack(args.format.info(), args.w, args.len, quads);
+    // SAFETY: any bytes are a `Column`, whose alignment is 1.
+    let (_, columns, _) = unsafe { args.x.align_to() };
+    let outs = args.out.chunks_mut(width * args.rows);
+    for (columns, out) in columns.chunks(width * superblocks).zip(outs) {
+        for (q, quads) in quads.chunks_exact(superblocks).enumerate() {
+            let (first, stride) = (q * ROWS, args.rows);
+            tile(quads, columns, Results { out: &mut out[first..], stride, rows: stride - first });
+        }
+    }
+}
+
+/// Rows that several tiles of columns meet should stay in a core's second-level cache.
+const FLOAT_BYTES: usize = 256 * 1024;
+
+/// Calls `tile` with `HEIGHT` rows and up to `width` columns of plain numbers, `BYTES` for each 16
+/// weights, until all have met. Where rows end, the last one comes again, its result to be lost.
+pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
+    args: PanelArgs<'_>,
+    width: usize,
+    tile: impl Fn([&[u8]; HEIGHT], &[u8], Results<'_>),
+) {
+    let (row_bytes, column_bytes) = (args.len * BYTES / FLOAT_LANES, args.len * 4);
+    let (w, stride) = (args.w, args.rows);
+    let block = (FLOAT_BYTES / row_bytes).max(HEIGHT) / HEIGHT * HEIGHT;
+    for start in (0..stride).step_by(block) {
+        let outs = args.out.chunks_mut(width * stride);
+        for (columns, out) in args.x.chunks(width * column_bytes).zip(outs) {
+            for first in (start..stride.min(start + block)).step_by(HEIGHT) {
+                let mut rows = [w; HEIGHT];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = &w[(first + i).min(stride - 1) * row_bytes..][..row_bytes];
+                }
+                tile(
+                    rows,
+                    columns,
+                    Results { out: &mut out[first..], stride, rows: stride - first },
+                );
+            }
+        }
+    }
+}
+
+/// What follows the last whole chunk, then zeros, which change no sum that started from zero.
+pub(super) fn zero_filled<const BYTES: usize>(bytes: &[u8]) -> [u8; BYTES] {
+    let rest = bytes.as_chunks::<BYTES>().1;
+    let mut chunk = [0; BYTES];
+    chunk[..rest.len()].copy_from_slice(rest);
+    chunk
+}
+
 /// Unpacks `rows`, of `len` weights each, four after four. Where the last of the four are absent,
 /// what was in their place stays.
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn unpack(info: &FormatInfo, rows: &[u8], len: usize, quads: &mut [Quad]) {
+fn unpack(info: &FormatInfo, rows: &[u8], len: usize, quads: &mut [Quad]) {
     let superblocks = len.div_ceil(SUPERBLOCK);
     let mut block = Superblock::ZERO;
     for (r, row) in rows.chunks_exact(info.row_bytes(len)).enumerate() {
