@@ -1,6 +1,7 @@
 //! x86-64: what AVX2 and AVX-512 share.
 
 mod avx2;
+mod avx2_panel;
 mod avx512_panel;
 mod avx512_vnni;
 mod panel;
