@@ -180,20 +180,13 @@ fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
 ) {
     let mut sums = [[[_mm256_setzero_ps(); 2]; 2]; C];
     let whole = rows[0].len() / BYTES;
-    let w = rows.map(|row| &row.as_chunks::<BYTES>().0[..whole]);
-    let mut x = [&[][..]; C];
-    for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
-        *x = &column.as_chunks::<64>().0[..whole];
-    }
+    let columns = panel::split::<C>(columns);
+    let (w, x) = (panel::chunks::<BYTES, _>(rows, whole), panel::chunks::<64, _>(columns, whole));
     for i in 0..whole {
-        add_products::<FORMAT, BYTES, C>(&mut sums, [&w[0][i], &w[1][i]], x.map(|x| &x[i]));
+        add_products::<FORMAT, BYTES, C>(&mut sums, panel::each(&w, i), panel::each(&x, i));
     }
     if rows[0].len() > whole * BYTES {
-        let w = rows.map(panel::zero_filled);
-        let mut x = [[0; 64]; C];
-        for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
-            *x = panel::zero_filled(column);
-        }
+        let (w, x) = (panel::zero_filled(rows), panel::zero_filled(columns));
         add_products::<FORMAT, BYTES, C>(&mut sums, w.each_ref(), x.each_ref());
     }
     for (c, [[a, b], [d, e]]) in sums.into_iter().enumerate() {

@@ -1,9 +1,8 @@
 //! Matrix by matrix on AVX-512 with VNNI: four rows by up to six columns at a time.
 //!
-//! A superblock is 8 blocks of 32 codes, which are 8 doublewords each. Weights and activations are
-//! turned round so that one half register holds doubleword `i` of all 8 blocks; 8 byte dot products
-//! then leave the sum of block `j` in lane `j`, where the arithmetic contract wants it, and nothing
-//! is ever added across lanes before the end. A register holds two rows, and a column twice.
+//! A register holds one doubleword of each of the 8 blocks of two rows, and a column twice, as
+//! [`super::panel`] lays them out. Activations are the signed operand of `vpdpbusd`, codes the
+//! unsigned one, which is why codes are stored with an offset; it adds in 32 bits, so it is exact.
 #![allow(unsafe_code, reason = "vector loads and stores take pointers")]
 
 use core::arch::x86_64::*;
@@ -21,7 +20,10 @@ pub(super) const PANEL: [Panel; Format::COUNT] = {
     table
 };
 
+/// Columns of a tile; more would not leave the registers enough.
 const COLS: usize = 6;
+/// Columns of a tile of floats.
+const FLOAT_COLS: usize = 4;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -116,7 +118,7 @@ fn tile<const GROUPS: usize, const MIN: bool, const C: usize>(
     }
 }
 
-/// [`tree`] over the 8 lanes of each of four rows.
+/// [`crate::tree`] over the 8 lanes of each of four rows.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add_lanes(pairs: [__m512; 2]) -> [f32; 4] {
@@ -132,8 +134,6 @@ fn add_lanes(pairs: [__m512; 2]) -> [f32; 4] {
     out
 }
 
-/// Columns of a tile of floats.
-const FLOAT_COLS: usize = 4;
 /// Plain numbers, `BYTES` for each 16 of them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
@@ -158,20 +158,13 @@ fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
 ) {
     let mut sums = [[_mm512_setzero_ps(); ROWS]; C];
     let whole = rows[0].len() / BYTES;
-    let w = rows.map(|row| &row.as_chunks::<BYTES>().0[..whole]);
-    let mut x = [&[][..]; C];
-    for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
-        *x = &column.as_chunks::<64>().0[..whole];
-    }
+    let columns = panel::split::<C>(columns);
+    let (w, x) = (panel::chunks::<BYTES, _>(rows, whole), panel::chunks::<64, _>(columns, whole));
     for i in 0..whole {
-        add_products::<FORMAT, BYTES, C>(&mut sums, w.map(|w| &w[i]), x.map(|x| &x[i]));
+        add_products::<FORMAT, BYTES, C>(&mut sums, panel::each(&w, i), panel::each(&x, i));
     }
     if rows[0].len() > whole * BYTES {
-        let w = rows.map(panel::zero_filled);
-        let mut x = [[0; 64]; C];
-        for (x, column) in x.iter_mut().zip(columns.chunks_exact(columns.len() / C)) {
-            *x = panel::zero_filled(column);
-        }
+        let (w, x) = (panel::zero_filled(rows), panel::zero_filled(columns));
         add_products::<FORMAT, BYTES, C>(&mut sums, w.each_ref(), x.each_ref());
     }
     for (c, sums) in sums.into_iter().enumerate() {

@@ -212,12 +212,44 @@ pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
     }
 }
 
-/// What follows the last whole chunk, then zeros, which change no sum that started from zero.
-pub(super) fn zero_filled<const BYTES: usize>(bytes: &[u8]) -> [u8; BYTES] {
-    let rest = bytes.as_chunks::<BYTES>().1;
-    let mut chunk = [0; BYTES];
-    chunk[..rest.len()].copy_from_slice(rest);
-    chunk
+/// As many equally long parts.
+#[inline]
+pub(super) fn split<const N: usize>(bytes: &[u8]) -> [&[u8]; N] {
+    let mut parts = [bytes; N];
+    for (part, bytes) in parts.iter_mut().zip(bytes.chunks_exact(bytes.len() / N)) {
+        *part = bytes;
+    }
+    parts
+}
+
+/// The first `count` chunks of each slice.
+#[inline]
+pub(super) fn chunks<const BYTES: usize, const N: usize>(
+    slices: [&[u8]; N],
+    count: usize,
+) -> [&[[u8; BYTES]]; N] {
+    slices.map(|bytes| &bytes.as_chunks().0[..count])
+}
+
+/// Chunk `i` of each slice.
+#[inline]
+pub(super) fn each<'a, const BYTES: usize, const N: usize>(
+    slices: &[&'a [[u8; BYTES]]; N],
+    i: usize,
+) -> [&'a [u8; BYTES]; N] {
+    slices.map(|chunks| &chunks[i])
+}
+
+/// What follows each slice's last whole chunk, then zeros, which change no sum that began with zero.
+pub(super) fn zero_filled<const BYTES: usize, const N: usize>(
+    slices: [&[u8]; N],
+) -> [[u8; BYTES]; N] {
+    slices.map(|bytes| {
+        let rest = bytes.as_chunks::<BYTES>().1;
+        let mut chunk = [0; BYTES];
+        chunk[..rest.len()].copy_from_slice(rest);
+        chunk
+    })
 }
 
 /// Unpacks `rows`, of `len` weights each, four after four. Where the last of the four are absent,
