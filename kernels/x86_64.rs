@@ -1,7 +1,11 @@
 //! x86-64: what AVX2 and AVX-512 share.
 
 mod avx2;
+mod avx2_panel;
+mod avx512_panel;
 mod avx512_vnni;
+mod panel;
+mod unpack;
 
 pub(crate) use avx2::AVX2;
 pub(crate) use avx512_vnni::AVX512_VNNI;
