@@ -44,7 +44,7 @@ impl Merger {
         while let Some(Reverse((_, left, right, ids))) = self.queue.pop() {
             let [a, b] = [left, right].map(|i| self.symbols[i as usize]);
             // Either may have been merged with another neighbour since.
-            if a.next != right || [a.id, b.id] != ids || b.len == 0 {
+            if a.next != right || [a.id, b.id] != ids || a.len == 0 {
                 continue;
             }
             let Some((_, id)) = join(&a, &b) else { continue };
