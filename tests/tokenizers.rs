@@ -61,5 +61,6 @@ fn ids_are_those_of_the_vectors() {
         }
         println!("{name}: {} of {} right", vectors.len() - wrong, vectors.len());
         all_wrong += wrong;
-    }    assert_eq!(all_wrong, 0);
+    }
+    assert_eq!(all_wrong, 0);
 }
