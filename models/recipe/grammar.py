@@ -74,5 +74,6 @@ def lesson(chance):
         subject = chance.choice(SUBJECTS)
         lines = [about_subject(chance, subject, chance.choice(STATES)) for _ in range(chance.randint(3, 7))]
     else:
-        lines = [about_things(chance, *chance.choice(NOUNS), chance.choice(STATES)) for _ in range(chance.randint(3, 7))]
+        lines = [about_things(chance, *chance.choice(NOUNS), chance.choice(STATES))
+                 for _ in range(chance.randint(3, 7))]
     return " ".join(line[0].upper() + line[1:] for line in lines)

@@ -48,16 +48,18 @@ def cast(chance, lesson):
     return {
         "H": name, "kind": kind, "he": pronouns[0], "him": pronouns[1], "his": pronouns[2], "himself": pronouns[3],
         "F": friend, "fhe": friend_pronouns[0], "fhim": friend_pronouns[1], "fhis": friend_pronouns[2],
-        "parent": parent, "phe": parent_he,
-        "place": place, "in_place": f"{where} {place}", "home": chance.choice(words.HOMES),
+        "parent": parent, "phe": parent_he, "place": place, "in_place": f"{where} {place}",
+        "home": chance.choice(words.HOMES),
         "home_town": "the " + chance.choice(["village", "town", "forest", "valley"]),
-        "toy": chance.choice(words.TOYS), "outside": chance.choice(words.OUTSIDE), "colour": chance.choice(words.COLOURS), "look": chance.choice(words.COLOURS + words.LOOKS),
+        "toy": chance.choice(words.TOYS), "outside": chance.choice(words.OUTSIDE),
+        "colour": chance.choice(words.COLOURS), "look": chance.choice(words.COLOURS + words.LOOKS),
         "trait": chance.choice(words.TRAITS), "food": chance.choice(words.FOODS), "game": chance.choice(words.GAMES),
         "hiding": hiding, "hiding2": hiding2, "good": chance.choice(words.GOOD), "bad": chance.choice(words.BAD),
         "small": chance.choice([word for word in words.SMALL_ANIMALS if word != kind]),
         "animal": chance.choice([word for word in words.ANIMALS if word != kind]), "baked": baked, "baked_it": baked_it,
         "baked_the": re.sub(r"^(a|some) ", "the ", baked), "baked_was": "were" if baked_it == "them" else "was",
-        "first": first, "second": second, "third": third, "third_was": "were" if third[-1] == "s" else "was", "plant": chance.choice(words.PLANTS),
+        "first": first, "second": second, "third": third, "third_was": "were" if third[-1] == "s" else "was",
+        "plant": chance.choice(words.PLANTS),
         "broken": chance.choice(words.BREAKABLE), "gift": chance.choice(words.GIFTS), "contest": contest,
         "skill": skill, "skilled": skilled, "found": found, "found_what": found_what, "built": built,
         "built_the": re.sub(r"^a ", "the ", built), "warn": warn, "warn_did": warn_did, "warn_end": warn_end,
@@ -66,12 +68,17 @@ def cast(chance, lesson):
     }
 
 
+def article(word):
+    """The article that stands before a word."""
+    return "an " if word[0] in "aeiou" or word == "honest" else "a "
+
+
 def tell(chance, template, things):
     """Turns one template into sentences."""
     while CHOICE.search(template):
         template = CHOICE.sub(lambda found: chance.choice(found.group(1).split("|")), template)
     text = template.format(**things).format(**things)
-    text = re.sub(r"\ba(?:\(n\))? (?=(\w+))", lambda found: "an " if found.group(1)[0] in "aeiou" or found.group(1) == "honest" else "a ", text)
+    text = re.sub(r"\ba(?:\(n\))? (?=(\w+))", lambda found: article(found.group(1)), text)
     text = re.sub(r"\bi\b", "I", text)
     text = re.sub(r"\s+(?=[.,!?])", "", re.sub(r"\s+", " ", text)).strip()
     return SENTENCE_START.sub(lambda found: found.group(1) + found.group(2).upper(), text)

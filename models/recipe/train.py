@@ -27,6 +27,7 @@ from model import Shape, initial_weights, surprise
 
 TRAINING_SEED = 1
 BATCH = 8
+STORIES = 60000
 
 
 def train_vocabulary(path, texts, size):
@@ -116,7 +117,7 @@ def main():
     reader.add_argument("--work", type=Path, required=True, help="directory of the vocabulary and the checkpoints")
     reader.add_argument("--steps", type=int, default=2600)
     reader.add_argument("--peak", type=float, default=3e-3, help="highest learning rate")
-    reader.add_argument("--stories", type=int, default=60000)
+    reader.add_argument("--stories", type=int, default=STORIES)
     choice = reader.parse_args()
     choice.work.mkdir(parents=True, exist_ok=True)
     train(choice.work, choice.steps, choice.peak, choice.stories)

@@ -42,7 +42,8 @@ BUILT = ["a tower", "a sandcastle", "a snowman", "a tree house", "a fort", "a bo
          "a small cart", "a little castle"]
 BREAKABLE = ["vase", "cup", "plate", "lamp", "window", "bowl", "glass", "pot", "clock", "mirror"]
 CONTESTS = [("race", "run", "ran"), ("swimming race", "swim", "swam"), ("singing show", "sing", "sang"),
-            ("dance show", "dance", "danced"), ("jumping contest", "jump", "jumped"), ("drawing contest", "draw", "drew"),
+            ("dance show", "dance", "danced"),
+            ("jumping contest", "jump", "jumped"), ("drawing contest", "draw", "drew"),
             ("bike race", "ride", "rode"), ("climbing contest", "climb", "climbed")]
 FOUND = [("an egg", "a baby bird came out"), ("a wooden box", "there was an old map inside"),
          ("a tiny door", "a little fairy came out"), ("a bottle", "there was a letter inside"),
