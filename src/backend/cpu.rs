@@ -321,7 +321,7 @@ impl Backend for Cpu {
     }
 
     fn rope(&mut self, x: View, heads: usize, rotary: Rotary, rows: &[Row]) {
-        assert!(x.rows == rows.len() && x.width % heads == 0);
+        assert!(x.rows == rows.len() && x.width.is_multiple_of(heads));
         self.memory.turn(rotary, rows);
         let shape = &self.memory.rotaries[rotary.0 as usize];
         let (pairs, pairing) = (shape.frequencies.len(), shape.pairing);

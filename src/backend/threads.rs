@@ -119,7 +119,7 @@ impl Pool {
         f: impl Fn(&mut S, usize, &mut [T]) + Sync,
     ) {
         let threads = self.threads();
-        assert!(states.len() == threads && row_len > 0 && data.len() % row_len == 0);
+        assert!(states.len() == threads && row_len > 0 && data.len().is_multiple_of(row_len));
         let rows = data.len() / row_len;
         if threads == 1 || rows == 1 {
             let rows = data.chunks_exact_mut(row_len).enumerate();
@@ -148,7 +148,7 @@ impl Pool {
         let threads = self.threads();
         assert!(states.len() == threads && block > 0);
         let Matrix { data, stride, first, width } = matrix;
-        assert!(stride > 0 && data.len() % stride == 0 && first + width <= stride);
+        assert!(stride > 0 && data.len().is_multiple_of(stride) && first + width <= stride);
         let rows = data.len() / stride;
         let (states, data) = (Parts::new(states), Parts::new(data));
         self.run(&|thread| {

@@ -20,9 +20,12 @@ pub(super) struct Symbol {
 #[derive(Default)]
 pub(super) struct Merger {
     symbols: Vec<Symbol>,
-    /// `(rank, left, right, ids of both)`, the least first: equal ranks go from left to right.
-    queue: BinaryHeap<Reverse<(u32, u32, u32, [u32; 2])>>,
+    /// The least first: equal ranks go from left to right.
+    queue: BinaryHeap<Reverse<Offer>>,
 }
+
+/// A pair that could be joined: its rank, left, right, and the ids they had.
+type Offer = (u32, u32, u32, [u32; 2]);
 
 /// `join(left, right)` gives the rank of a pair, lowest first, and the token it becomes.
 pub(super) type Join<'a> = &'a dyn Fn(&Symbol, &Symbol) -> Option<(u32, u32)>;

@@ -121,9 +121,9 @@ impl Unigram {
                 }
                 if !in_word {
                     in_word = true;
-                    if self.merges_spaces && (prefixed || self.adds_space)
-                        || self.adds_space && !prefixed
-                    {
+                    // The first word gets a space only where the vocabulary wants one there.
+                    let wanted = if prefixed { self.merges_spaces } else { self.adds_space };
+                    if wanted {
                         out.extend(SPACE);
                     }
                     prefixed = true;

@@ -5,7 +5,7 @@ use attar::{Gguf, Options, Session};
 use std::path::{Path, PathBuf};
 
 /// A path in the folder of reference material beside the project, or `None` with a visible line.
-pub fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let path = folder.join(path);
     if !path.exists() {
@@ -16,18 +16,18 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 }
 
 /// A file of the project.
-pub fn own(path: &str) -> PathBuf {
+pub(crate) fn own(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A session over a file with an exact f32 cache.
-pub fn open(path: &Path, options: Options) -> Session {
+pub(crate) fn open(path: &Path, options: Options) -> Session {
     let gguf = Gguf::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     Session::open(&gguf, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Logits after every token, one row a token.
-pub fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
+pub(crate) fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
     let mut all = Vec::new();
     session.clear();
     session.feed_each(ids, &mut |_, logits| all.extend_from_slice(logits)).expect("valid ids");
@@ -35,7 +35,7 @@ pub fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
 }
 
 /// Mean squared error over the mean square of what is expected.
-pub fn normalized_error(got: &[f32], want: &[f32]) -> f64 {
+pub(crate) fn normalized_error(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let square = |x: f64| x * x;
     let error: f64 = got.iter().zip(want).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
@@ -44,13 +44,13 @@ pub fn normalized_error(got: &[f32], want: &[f32]) -> f64 {
 }
 
 /// Token ids, one a line.
-pub fn read_ids(path: &Path) -> Vec<u32> {
+pub(crate) fn read_ids(path: &Path) -> Vec<u32> {
     let text = std::fs::read_to_string(path).expect("an ids file");
     text.lines().map(|line| line.trim().parse().expect("one id a line")).collect()
 }
 
 /// Little-endian f32.
-pub fn read_floats(path: &Path) -> Vec<f32> {
+pub(crate) fn read_floats(path: &Path) -> Vec<f32> {
     let bytes = std::fs::read(path).expect("a file of floats");
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }

@@ -45,7 +45,7 @@ impl Cpu {
         let mut buffer = self.take(out.buffer);
         let weights = &self.memory.weights[w.0 as usize];
         let routes = &mut self.memory.routings[routing.0 as usize];
-        assert!(out.rows % routes.used == 0 && out.width == weights.rows);
+        assert!(out.rows.is_multiple_of(routes.used) && out.width == weights.rows);
         let shared = x.rows * routes.used == out.rows && routes.used > 1;
         assert!(shared || x.rows == out.rows);
         for expert in 0..weights.experts.len() {
