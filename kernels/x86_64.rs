@@ -2,6 +2,7 @@
 
 mod avx2;
 mod avx2_panel;
+mod avx512_dot;
 mod avx512_panel;
 mod avx512_vnni;
 mod panel;

@@ -27,14 +27,14 @@ const FLOAT_COLS: usize = 4;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: 64 readable bytes, any alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_floats(values: &[f32; 16]) -> __m512 {
+pub(super) fn load_floats(values: &[f32; 16]) -> __m512 {
     // SAFETY: 16 readable floats, any alignment.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
@@ -198,7 +198,7 @@ fn add_products<const FORMAT: usize, const BYTES: usize, const C: usize>(
 /// 16 weights of a float format.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn widen<const FORMAT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512 {
+pub(super) fn widen<const FORMAT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512 {
     const { assert!(BYTES == if FORMAT == Format::F32 as usize { 64 } else { 32 }) };
     if let Some(bytes) = bytes.first_chunk() {
         return _mm512_castsi512_ps(load(bytes));

@@ -16,6 +16,7 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
             "f16c"
         )
     },
+    dot: super::avx512_dot::DOT,
     panel: super::avx512_panel::PANEL,
     pack: super::panel::pack,
     ..scalar::BASE

@@ -30,7 +30,7 @@ pub(super) fn unpack_superblock(info: &FormatInfo, src: &[u8], dst: &mut Superbl
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_half(bytes: &[u8; 16]) -> __m128i {
+pub(super) fn load_half(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: 16 readable bytes, any alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
@@ -118,21 +118,34 @@ fn fifth_bits(bits: [u8; 4]) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
-/// The layout of the scales is described where the formats are defined.
+/// The 8 scales and 8 minimums of Q4_K and Q5_K; their layout is described where the formats are
+/// defined.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q4_k_or_q5_k<const FIFTH_BIT: bool>(src: &[u8], dst: &mut Superblock) {
-    let word = |i: usize| u32::from_le_bytes([src[i], src[i + 1], src[i + 2], src[i + 3]]);
+pub(super) fn scales_and_mins(src: &[u8]) -> [__m256; 2] {
+    let word = |i: usize| u32::from_le_bytes(*part(src, i));
     let (scales, mins, last) = (word(4), word(8), word(12));
     const LOW: u32 = 0x0f0f_0f0f;
     // The two upper bits of each byte end up as bits 4 and 5 of the last four of eight.
     let eight = |first: u32, low: u32| {
         u64::from(first & 0x3f3f_3f3f) | u64::from(low & LOW | first >> 2 & 0x3030_3030) << 32
     };
-    let (d, dmin) = (f16([src[0], src[1]]), f16([src[2], src[3]]));
-    store_floats(&mut dst.scale.as_chunks_mut().0[0], scaled(eight(scales, last), d));
-    store_floats(&mut dst.min.as_chunks_mut().0[0], scaled(eight(mins, last >> 4), dmin));
+    let (d, dmin) = (f16(*part(src, 0)), f16(*part(src, 2)));
+    [scaled(eight(scales, last), d), scaled(eight(mins, last >> 4), dmin)]
+}
 
+/// `N` bytes from `at` on, of a slice that is known to have them.
+#[inline(always)]
+pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().unwrap_or(&[0; N])
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q4_k_or_q5_k<const FIFTH_BIT: bool>(src: &[u8], dst: &mut Superblock) {
+    let [scales, mins] = scales_and_mins(src);
+    store_floats(&mut dst.scale.as_chunks_mut().0[0], scales);
+    store_floats(&mut dst.min.as_chunks_mut().0[0], mins);
     let (fifth, low) = src[16..].split_at(if FIFTH_BIT { 32 } else { 0 });
     let mut fifth = fifth.first_chunk().map_or(_mm256_setzero_si256(), |bytes| load(bytes));
     let one = _mm256_set1_epi8(1);
