@@ -1,11 +1,17 @@
 //! AVX2 and F16C: Haswell (2013) and Zen, on.
 use super::has;
 use crate::isa::Isa;
-use crate::scalar;
+
 pub(crate) static AVX2: Isa = Isa {
     name: "avx2",
     supported: || has!("avx2", "f16c"),
+    dot: super::avx2_dot::DOT,
     panel: super::avx2_panel::PANEL,
     pack: super::panel::pack,
-    ..scalar::BASE
+    weighted_sum: super::lanes::WEIGHTED_SUM,
+    quantize: super::lanes::avx2::quantize,
+    rms_norm: super::lanes::avx2::rms_norm,
+    layer_norm: super::lanes::avx2::layer_norm,
+    softmax: super::lanes::avx2::softmax,
+    swiglu: super::lanes::avx2::swiglu,
 };

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI and VBMI: Ice Lake (2019), Zen 4 (2022), on.
 use super::has;
 use crate::isa::Isa;
-use crate::scalar;
+
 pub(crate) static AVX512_VNNI: Isa = Isa {
     name: "avx512_vnni",
     supported: || {
@@ -19,5 +19,10 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
     dot: super::avx512_dot::DOT,
     panel: super::avx512_panel::PANEL,
     pack: super::panel::pack,
-    ..scalar::BASE
+    weighted_sum: super::lanes::WEIGHTED_SUM,
+    quantize: super::lanes::avx512::quantize,
+    rms_norm: super::lanes::avx512::rms_norm,
+    layer_norm: super::lanes::avx512::layer_norm,
+    softmax: super::lanes::avx512::softmax,
+    swiglu: super::lanes::avx512::swiglu,
 };

@@ -295,7 +295,7 @@ fn place(info: &FormatInfo, block: &Superblock, row: usize, quad: &mut Quad) {
 /// Of the sixteen values the even or the odd ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn every_other<const WHICH: i32>(a: __m256, b: __m256) -> __m256 {
+pub(super) fn every_other<const WHICH: i32>(a: __m256, b: __m256) -> __m256 {
     let mixed = _mm256_castps_pd(_mm256_shuffle_ps::<WHICH>(a, b));
     _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(mixed))
 }

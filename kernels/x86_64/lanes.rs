@@ -1,0 +1,136 @@
+//! The float loops of [`crate::lanes`] and the quantiser, compiled for each instruction set.
+//!
+//! The bodies are the scalar ones: the compiler turns their fixed lanes into vectors without changing
+//! the order of a single sum.
+
+use crate::{Format, activation, isa::WeightedSum, lanes};
+use core::arch::x86_64::*;
+
+/// One wrapper a body, under the features given.
+macro_rules! compiled {
+    ($module:ident, $features:literal) => {
+        pub(super) mod $module {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            pub(crate) fn quantize(x: &[f32], out: &mut [u8]) {
+                activation::quantize(x, out);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(crate) fn rms_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
+                lanes::rms_norm(x, weight, eps);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(crate) fn layer_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
+                lanes::layer_norm(x, weight, eps);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(crate) fn softmax(x: &mut [f32]) {
+                lanes::softmax(x);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) {
+                lanes::swiglu(gate, up);
+            }
+        }
+    };
+}
+
+compiled!(avx2, "avx2,f16c");
+compiled!(avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,f16c");
+
+/// [`crate::Isa::weighted_sum`] for the formats of caches; the others are never asked for.
+pub(super) const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
+    let mut table: [WeightedSum; Format::COUNT] = [weighted_sum_f32; Format::COUNT];
+    table[Format::F16 as usize] = weighted_sum_f16;
+    table
+};
+
+#[target_feature(enable = "avx2,f16c")]
+fn weighted_sum_f32(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+    weighted_sum::<4>(out, rows, weights, cols);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn weighted_sum_f16(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+    weighted_sum::<2>(out, rows, weights, cols);
+}
+
+/// Elements that stay in registers while all rows go by.
+const BLOCK: usize = 32;
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn weighted_sum<const BYTES: usize>(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+    let (width, count) = (out.len() / cols, weights.len() / cols);
+    for (c, out) in out.chunks_exact_mut(width).enumerate() {
+        let weights = &weights[c * count..][..count];
+        for (b, out) in out.chunks_mut(BLOCK).enumerate() {
+            let first = b * BLOCK * BYTES;
+            match <&mut [f32; BLOCK]>::try_from(&mut *out) {
+                Ok(out) => whole_block::<BYTES>(out, rows, weights, first, width * BYTES),
+                Err(_) => part_block::<BYTES>(out, rows, weights, first, width * BYTES),
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn whole_block<const BYTES: usize>(
+    out: &mut [f32; BLOCK],
+    rows: &[u8],
+    weights: &[f32],
+    first: usize,
+    stride: usize,
+) {
+    let mut sums = [_mm256_setzero_ps(); BLOCK / 8];
+    for (row, weight) in rows.chunks_exact(stride).zip(weights) {
+        let weight = _mm256_set1_ps(*weight);
+        let values = row[first..][..BLOCK * BYTES].chunks_exact(8 * BYTES);
+        for (sum, values) in sums.iter_mut().zip(values) {
+            let product = _mm256_mul_ps(weight, eight::<BYTES>(values));
+            *sum = _mm256_add_ps(*sum, product);
+        }
+    }
+    for (out, sum) in out.as_chunks_mut().0.iter_mut().zip(sums) {
+        super::panel::store_floats(out, sum);
+    }
+}
+
+/// Eight values of `BYTES` each.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn eight<const BYTES: usize>(values: &[u8]) -> __m256 {
+    if BYTES == 4 {
+        return _mm256_castsi256_ps(super::panel::load(super::unpack::part(values, 0)));
+    }
+    _mm256_cvtph_ps(super::unpack::load_half(super::unpack::part(values, 0)))
+}
+
+/// The elements after the last whole block.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn part_block<const BYTES: usize>(
+    out: &mut [f32],
+    rows: &[u8],
+    weights: &[f32],
+    first: usize,
+    stride: usize,
+) {
+    out.fill(0.0);
+    for (row, weight) in rows.chunks_exact(stride).zip(weights) {
+        for (out, value) in out.iter_mut().zip(row[first..].chunks_exact(BYTES)) {
+            let value = match value {
+                [a, b] => crate::f16_to_f32([*a, *b]),
+                [a, b, c, d] => f32::from_le_bytes([*a, *b, *c, *d]),
+                _ => 0.0, // no such format
+            };
+            *out += weight * value;
+        }
+    }
+}
