@@ -203,3 +203,66 @@ fn bf16_rounds_to_nearest_even() {
         assert_eq!(y[0].to_bits(), expected.to_bits(), "{x:e}");
     }
 }
+
+fn round_trip(format: Format, x: &[f32]) -> Vec<f32> {
+    let info = format.info();
+    let mut bytes = vec![0; info.row_bytes(x.len())];
+    info.quantize(x, &mut bytes);
+    let mut y = vec![0.0; x.len()];
+    info.dequantize(&bytes, &mut y);
+    y
+}
+
+/// Root of the mean squared error over that of the mean square.
+fn relative_error(x: &[f32], y: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let error: f64 = x.iter().zip(y).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    (error / x.iter().map(|v| square(f64::from(*v))).sum::<f64>()).sqrt()
+}
+
+/// A group of normal values spans some 4 to 5 standard deviations. `n` steps over it have an error of
+/// the step over the square root of 12 each: 4.5 / (3.46 n). Twice that covers coarse scales.
+#[test]
+fn rounding_costs_what_the_bits_explain() {
+    let steps = |format: Format| match format {
+        Format::Q8_0 => 254.0,
+        Format::Q6_K => 63.0,
+        Format::Q5_0 | Format::Q5_1 | Format::Q5_K => 31.0,
+        Format::Q4_0 | Format::Q4_1 | Format::Q4_K => 15.0,
+        Format::Q3_K => 7.0,
+        Format::Q2_K => 3.0,
+        Format::F32 | Format::F16 | Format::BF16 => 256.0,
+    };
+    let mut random = Random(2);
+    let x = random.gauss_vec(1 << 14);
+    for info in &FORMATS {
+        let error = relative_error(&x, &round_trip(info.format, &x));
+        let bound = 2.0 * 4.5 / (12f64.sqrt() * steps(info.format));
+        println!("{}: {error:.5}, at most {bound:.5}", info.name);
+        assert!(error <= bound, "{}: {error}", info.name);
+    }
+}
+
+#[test]
+fn hostile_weights_round_to_what_can_be_kept() {
+    let mut random = Random(3);
+    let normal = random.gauss_vec(512);
+    for info in FORMATS.iter().filter(|info| !info.is_float()) {
+        let same = |v: f32| round_trip(info.format, &[v; 512]);
+        assert!(same(0.0).iter().all(|y| *y == 0.0), "{}", info.name);
+        assert!(same(1e-38).iter().all(|y| y.abs() <= 1e-30), "{}", info.name);
+        for v in [0.37, -0.37, 1000.0, -1000.0] {
+            // Scales of 4 bits and f16 keep a constant only roughly.
+            assert!(same(v).iter().all(|y| (y / v - 1.0).abs() < 0.08), "{}: {v}", info.name);
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = normal.clone();
+            x[300] = bad;
+            let y = round_trip(info.format, &x);
+            assert!(y[300].is_nan(), "{}: {bad} became {}", info.name, y[300]);
+        }
+        let large: Vec<f32> = normal.iter().map(|v| v * 1e4).collect();
+        let (a, b) = (round_trip(info.format, &normal), round_trip(info.format, &large));
+        assert!(relative_error(&large, &b) < 1.1 * relative_error(&normal, &a), "{}", info.name);
+    }
+}
