@@ -2,10 +2,10 @@
 //!
 //! | `tokenizer.ggml.model` | how text is cut |
 //! |---|---|
-//! | `llama` | [`spm`]: characters merged by score |
-//! | `gpt2`, `gemma4` | [`bpe`]: bytes or characters merged by a list |
-//! | `bert` | [`wordpiece`]: longest pieces of lower-case words |
-//! | `t5` | [`unigram`]: the likeliest cut |
+//! | `llama` | `spm.rs`: characters merged by score |
+//! | `gpt2`, `gemma4` | `bpe.rs`: bytes or characters merged by a list |
+//! | `bert` | `wordpiece.rs`: longest pieces of lower-case words |
+//! | `t5` | `unigram.rs`: the likeliest cut |
 //! | `test`, `none`, `no_vocab` | no text at all, ids only |
 
 mod bpe;

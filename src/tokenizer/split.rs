@@ -328,3 +328,108 @@ const CASED: &[(u32, u32)] = &[
     (0x104b0, 0x104d3), (0x104d8, 0x104fb), (0x10c80, 0x10cb2), (0x10cc0, 0x10cf2),
     (0x118a0, 0x118df), (0x1e900, 0x1e943),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    const CONTRACTION: &str = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]";
+    const CLASSIC: &str =
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+    /// The expressions of each rule set, but for the long list of letters with case.
+    fn expressions() -> Vec<(&'static str, Vec<String>)> {
+        let modern = |letter: &str, digits: &str| {
+            let sign = letter.trim_matches(['[', ']']);
+            vec![format!(
+                r"{CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?{letter}+|\p{{N}}{digits}| ?[^\s{sign}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            )]
+        };
+        let strings = |list: &[&str]| list.iter().map(|s| String::from(*s)).collect();
+        vec![
+            ("llama-bpe", modern(r"\p{L}", "{1,3}")),
+            ("qwen2", modern(r"\p{L}", "")),
+            ("qwen35", modern(r"[\p{L}\p{M}]", "")),
+            ("gpt-2", strings(&[CLASSIC])),
+            ("starcoder", strings(&[r"\p{N}", CLASSIC])),
+            ("falcon", strings(&[r"[\p{P}\$\+<=>\^~\|`]+", CLASSIC, "[0-9][0-9][0-9]"])),
+            ("default", strings(&[r"[\p{P}\$\+<=>\^~\|]+", CLASSIC, r"\p{N}+", "[0-9][0-9][0-9]"])),
+            (
+                "deepseek-coder",
+                strings(&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"]),
+            ),
+            ("gemma-4", strings(&[r"[^\n]+|[\n]+"])),
+        ]
+    }
+
+    /// The pieces an expression cuts a text into: matches and what lies between.
+    fn cut_by(expression: &fancy_regex::Regex, text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let mut end = 0;
+        for found in expression.find_iter(text) {
+            let found = found.expect("a search that ends");
+            pieces.push(text[end..found.start()].into());
+            pieces.push(found.as_str().into());
+            end = found.end();
+        }
+        pieces.push(text[end..].into());
+        pieces.into_iter().filter(|piece: &String| !piece.is_empty()).collect()
+    }
+
+    fn random_text(state: &mut u64) -> String {
+        const KINDS: &[char] = &[
+            ' ', ' ', ' ', 'a', 'b', 'S', 't', 'é', 'Я', 'ж', '\'', '\'', '’', '1', '2', '٣', 'Ⅷ',
+            '½', '.', '!', '$', '+', '`', '|', '\n', '\n', '\r', '\t', '\u{a0}', '\u{3000}', '一',
+            '龥', '가', 'ก', 'ा', '\u{301}', '\u{fe0f}', '🙂', '。', '\u{0}', '\u{ad}', '\u{e000}',
+            'ʰ', 'ſ',
+        ];
+        let mut next = || {
+            *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (*state >> 33) as usize
+        };
+        let len = next() % 24;
+        (0..len).map(|_| KINDS[next() % KINDS.len()]).collect()
+    }
+
+    #[test]
+    fn scanners_cut_as_the_expressions_do() {
+        let mut state = 1;
+        for (name, expressions) in expressions() {
+            let split = Split::from_name(name).expect("a known name");
+            let expressions: Vec<_> =
+                expressions.iter().map(|e| fancy_regex::Regex::new(e).expect("sound")).collect();
+            for _ in 0..4000 {
+                let text = random_text(&mut state);
+                let mut want = vec![text.clone()];
+                for expression in &expressions {
+                    want = want.iter().flat_map(|piece| cut_by(expression, piece)).collect();
+                }
+                want.retain(|piece| !piece.is_empty());
+                let mut found = Vec::new();
+                split.words(text.as_bytes(), &mut |word| {
+                    found.push(String::from_utf8(word.to_vec()).expect("whole characters"));
+                });
+                assert_eq!(found, want, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_set_covers_any_bytes() {
+        let mut state = 7u64;
+        for (name, split) in NAMES {
+            for len in 0..200 {
+                let bytes: Vec<u8> = (0..len % 40)
+                    .map(|_| {
+                        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+                        (state >> 56) as u8
+                    })
+                    .collect();
+                let mut covered = Vec::new();
+                split.words(&bytes, &mut |word| covered.extend_from_slice(word));
+                assert_eq!(covered, bytes, "{name}");
+            }
+        }
+    }
+}
