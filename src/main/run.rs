@@ -58,6 +58,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let what = "the prompt is empty and the vocabulary has no token to start with";
         return Err(Error::Invalid(what.into()));
     }
+    let room = session.context_len();
+    if ids.len() > room {
+        let what = format!("a prompt of {} tokens for a context of {room}", ids.len());
+        return Err(Error::Limit(what));
+    }
     let (sampler, seed) = args.sampler.sampler(session.vocab_len())?;
     terminal::cancel_on_interrupt(session.cancel_flag())?;
     let mut generator = Generator::new(session, tokenizer, sampler);
