@@ -259,7 +259,13 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 /// The tensors of `gguf` numbered from `first`, with the keys of a part, or of the first part.
-fn write_part(gguf: &Gguf, path: &PathBuf, part: u16, parts: u16, tensors: std::ops::Range<usize>) {
+fn write_part(
+    gguf: &Gguf,
+    path: &std::path::Path,
+    part: u16,
+    parts: u16,
+    tensors: std::ops::Range<usize>,
+) {
     let count = gguf.tensors().len() as i32;
     let own = [
         ("split.no", Value::U16(part)),
