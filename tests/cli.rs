@@ -243,6 +243,27 @@ fn a_bench_of_a_random_model_reports_all_figures() {
     std::fs::remove_file(path).expect("the file");
 }
 
+/// The file's pages and what the session claimed, but no second copy of the weights.
+#[cfg(target_os = "linux")]
+#[test]
+fn resident_memory_is_the_file_and_the_plan() {
+    let path = temporary("resident.gguf");
+    let name = path.to_str().expect("UTF-8");
+    let shape = "--width 1024 --layers 4 --heads 8 --kv-heads 2 --feed 2048 --context 128";
+    let shape: Vec<&str> = shape.split(' ').collect();
+    text(&[&["random", "-o", name, "--type", "q8_0"], &shape[..]].concat(), b"");
+    let lengths = ["--prompt-len", "64", "--gen-len", "4", "--rounds", "1", "--json"];
+    let report = json(&[&["bench", name], &lengths[..]].concat());
+    let bytes = |key: &str| report[key].as_u64().expect("a size");
+    std::fs::remove_file(path).expect("the file");
+    let planned = bytes("file_bytes") + bytes("session_bytes");
+    // The program's own pages: code, the bundled model, stacks, the allocator.
+    let own = 16 << 20;
+    let peak = bytes("peak_resident_bytes");
+    assert!(bytes("file_bytes") > 3 * own, "too small a file to tell a copy");
+    assert!(peak <= planned + own, "{peak} bytes resident, {planned} planned");
+}
+
 #[test]
 fn a_chat_goes_on_until_the_input_ends() {
     let answer = text(&["chat", "--temp", "0", "-n", "8"], b"Once upon a time\n/clear\n/exit\n");

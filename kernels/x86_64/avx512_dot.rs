@@ -127,6 +127,31 @@ fn add_halves(z: [__m512i; 4]) -> __m512i {
     _mm512_add_epi32(quarters, _mm512_shuffle_i32x4::<0b10_11_00_01>(quarters, quarters))
 }
 
+/// 32 bytes, and 32 more `distance` bytes on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_apart(bytes: &[u8], at: usize, distance: usize) -> __m512i {
+    let first = _mm512_castsi256_si512(load_half(part(bytes, at)));
+    _mm512_inserti64x4::<1>(first, load_half(part(bytes, at + distance)))
+}
+
+/// Sums of the 8 blocks whose products lie in the halves of four registers, block `i` and block `i + 4`
+/// in the `i`-th. Four products in a doubleword, and eight, must fit 16 bits: codes have 4 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_small_halves(z: [__m512i; 4]) -> __m256i {
+    let one = _mm512_set1_epi16(1);
+    let a = _mm512_madd_epi16(_mm512_packs_epi32(z[0], z[1]), one);
+    let b = _mm512_madd_epi16(_mm512_packs_epi32(z[2], z[3]), one);
+    let quarters = _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+    let low = _mm512_castsi512_si256(quarters);
+    let high = _mm512_extracti64x4_epi64::<1>(quarters);
+    let first = _mm256_permute2x128_si256::<0x20>(low, high);
+    _mm256_add_epi32(first, _mm256_permute2x128_si256::<0x31>(low, high))
+}
+
+const _: () = assert!(15 * 127 * 8 <= i16::MAX as i32);
+
 /// `lanes + f32(sums) * (scale * column scale)`
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -218,22 +243,20 @@ static NIBBLES_OF_FOUR_BLOCKS: [u8; 64] = {
 fn q4_k(w: &[u8; 144], x: &Column, lanes: __m256) -> __m256 {
     let mask = _mm512_set1_epi8(15);
     let mut products = [_mm512_setzero_si512(); 4];
-    for half in 0..2 {
-        // 64 bytes hold blocks 0 and 2 in their low, 1 and 3 in their high nibbles.
-        let bytes = load(part(w, 16 + 64 * half));
+    for pair in 0..2 {
+        // 32 bytes hold one block in their low nibbles and the next in their high ones.
+        let bytes = load_apart(w, 16 + 32 * pair, 64);
         let low = _mm512_and_si512(bytes, mask);
         let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask);
-        let (a, b) = (load(part(x, 128 * half)), load(part(x, 128 * half + 64)));
-        let even = _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b);
-        let odd = _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b);
-        products[2 * half] = _mm512_dpbusd_epi32(products[2 * half], low, even);
-        products[2 * half + 1] = _mm512_dpbusd_epi32(products[2 * half + 1], high, odd);
+        for (i, codes) in [low, high].into_iter().enumerate() {
+            let (i, zero) = (2 * pair + i, _mm512_setzero_si512());
+            products[i] = _mm512_dpbusd_epi32(zero, codes, load_apart(x, 32 * i, 128));
+        }
     }
-    let order = _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 0, 0, 0, 0, 0, 0, 0, 0);
-    let sums = _mm512_permutexvar_epi32(order, add_halves(products));
+    let sums = add_small_halves(products);
     let [scales, mins] = super::unpack::scales_and_mins(w);
     let column_scale = column_scale(x);
-    let lanes = add_scaled(lanes, _mm512_castsi512_si256(sums), scales, column_scale);
+    let lanes = add_scaled(lanes, sums, scales, column_scale);
     subtract_min(lanes, block_sums(x, 1), mins, column_scale)
 }
 

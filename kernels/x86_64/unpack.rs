@@ -57,9 +57,9 @@ fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> [f32; 8] {
 /// 8 bytes times `factor`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn scaled(bytes: u64, factor: f32) -> __m256 {
+fn scaled(bytes: u64, factor: __m256) -> __m256 {
     let wide = _mm256_cvtepu8_epi32(_mm_set_epi64x(0, bytes as i64));
-    _mm256_mul_ps(_mm256_set1_ps(factor), _mm256_cvtepi32_ps(wide))
+    _mm256_mul_ps(factor, _mm256_cvtepi32_ps(wide))
 }
 
 /// The low four bits of each byte, then the high four.
@@ -130,7 +130,8 @@ pub(super) fn scales_and_mins(src: &[u8]) -> [__m256; 2] {
     let eight = |first: u32, low: u32| {
         u64::from(first & 0x3f3f_3f3f) | u64::from(low & LOW | first >> 2 & 0x3030_3030) << 32
     };
-    let (d, dmin) = (f16(*part(src, 0)), f16(*part(src, 2)));
+    let both = _mm_cvtph_ps(_mm_cvtsi32_si128(word(0) as i32));
+    let (d, dmin) = (_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
     [scaled(eight(scales, last), d), scaled(eight(mins, last >> 4), dmin)]
 }
 

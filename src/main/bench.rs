@@ -14,9 +14,10 @@ use std::time::Instant;
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   attar bench model.gguf --prompt-len 512 --gen-len 64 --threads 2
-Prompt, generation and the read roof (plain loads over memory much larger than caches, with as many
-threads) take turns, so that a noisy machine disturbs them alike. Figures are medians with the least and
-the greatest. The bandwidth share is the weights read a token, times tokens a second, over the roof.")]
+While tokens are generated, every few of them, the read roof is measured: plain loads over the same weights,
+with as many threads; so a noisy machine disturbs both alike. Figures are medians over
+the rounds with the least and the greatest. The bandwidth share is the weights read a token, times tokens
+a second, over the roof of the same round.")]
 pub(crate) struct Args {
     /// A GGUF file; the bundled model is too small to say much
     model: Option<PathBuf>,
@@ -48,6 +49,8 @@ struct Samples {
     generation: Vec<f64>,
     first_token: Vec<f64>,
     roof: Vec<f64>,
+    /// Of the roof, what generating reached in the same round.
+    share: Vec<f64>,
     allocations: u64,
 }
 
@@ -67,9 +70,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let resident = peak_resident_bytes();
     let (threads, isa, plan) = (session.threads(), session.isa_name(), session.plan());
     let mut generator = Generator::new(session, tokenizer, sampler);
-    let samples = measure(args, &mut generator, threads)?;
     let token_bytes = bytes_per_token(&gguf)?;
-    let share = median(&samples.generation) * token_bytes as f64 / median(&samples.roof);
+    let samples = measure(args, &mut generator, threads, &gguf)?;
     let report = json!({
         "model": args.model.as_ref().map(|path| path.display().to_string()),
         "kernels": isa,
@@ -82,24 +84,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "load_seconds": load_seconds,
         "weight_bytes_per_token": token_bytes,
         "read_roof_bytes_per_second": median(&samples.roof),
-        "bandwidth_share": share,
+        "bandwidth_share": median(&samples.share),
         "file_bytes": plan.file_bytes,
         "session_bytes": plan.session_bytes,
         "resident_bytes_after_load": resident,
-        "peak_resident_bytes": samples_peak(),
+        "peak_resident_bytes": peak_resident_bytes(),
         "allocations_during_generation": samples.allocations,
     });
     if args.json { terminal::print_json(&report) } else { print(&report) }
 }
 
-/// The read roof's own buffer is part of the peak and is subtracted.
-fn samples_peak() -> Option<u64> {
-    peak_resident_bytes().map(|bytes| bytes.saturating_sub(ROOF_BYTES as u64))
-}
-
-fn measure(args: &Args, generator: &mut Generator, threads: usize) -> Result<Samples> {
+fn measure(args: &Args, generator: &mut Generator, threads: usize, gguf: &Gguf) -> Result<Samples> {
+    let token_bytes = bytes_per_token(gguf)?;
+    let weights = shares(gguf, threads);
+    let roof_bytes: usize = weights.iter().flatten().map(|part| part.len()).sum();
     let mut samples = Samples::default();
-    let roof = vec![1u64; ROOF_BYTES / 8];
     let vocab = generator.session.vocab_len() as u32;
     let prompt: Vec<u32> = (0..args.prompt_len as u32).map(|i| (i * 7919 + 13) % vocab).collect();
     let bar = terminal::progress(args.rounds as u64 + 1, "rounds");
@@ -108,55 +107,75 @@ fn measure(args: &Args, generator: &mut Generator, threads: usize) -> Result<Sam
         let start = Instant::now();
         generator.session.feed(&prompt)?;
         let prompt_seconds = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        let before = allocations::count();
-        generate(generator, args.gen_len, vocab)?;
-        let allocated = allocations::count() - before;
-        let seconds = start.elapsed().as_secs_f64();
-        let read = read_rate(&roof, threads);
+        let (mut seconds, mut roof_seconds, mut roof_reads) = (0.0, 0.0, 0);
+        let (mut id, mut allocated) = (1 % vocab, 0);
+        for i in 0..args.gen_len {
+            if i % TOKENS_BETWEEN_ROOFS == 0 {
+                roof_seconds += read_seconds(&weights);
+                roof_reads += 1;
+            }
+            // Chooses tokens as `run` does, but never stops early.
+            let (start, before) = (Instant::now(), allocations::count());
+            id = generator.step(id)?;
+            seconds += start.elapsed().as_secs_f64();
+            allocated += allocations::count() - before;
+        }
         bar.inc(1);
         if round == 0 {
             continue; // brings the file into memory
         }
+        let rate = args.gen_len as f64 / seconds;
+        let roof = (roof_reads * roof_bytes) as f64 / roof_seconds;
         samples.prompt.push(args.prompt_len as f64 / prompt_seconds);
         samples.first_token.push(prompt_seconds);
-        samples.generation.push(args.gen_len as f64 / seconds);
-        samples.roof.push(read);
+        samples.generation.push(rate);
+        samples.roof.push(roof);
+        samples.share.push(rate * token_bytes as f64 / roof);
         samples.allocations = samples.allocations.max(allocated);
     }
     bar.finish_and_clear();
     Ok(samples)
 }
 
-/// Chooses tokens as `run` does, but never stops early.
-fn generate(generator: &mut Generator, len: usize, vocab: u32) -> Result<()> {
-    let mut id = 1 % vocab;
-    for _ in 0..len {
-        id = generator.step(id)?;
+const TOKENS_BETWEEN_ROOFS: usize = 4;
+
+/// All tensors' bytes in as many equal parts as there are threads, each a run through the file.
+fn shares(gguf: &Gguf, threads: usize) -> Vec<Vec<&[u8]>> {
+    let total: usize = gguf.tensors().iter().map(|tensor| tensor.bytes.len()).sum();
+    let share = total.div_ceil(threads).max(1);
+    let mut shares = vec![Vec::new(); threads];
+    let mut start = 0;
+    for tensor in gguf.tensors() {
+        let mut rest: &[u8] = &tensor.bytes;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(rest.len().min(share - start % share));
+            shares[start / share].push(part);
+            start += part.len();
+            rest = after;
+        }
     }
-    Ok(())
+    shares
 }
 
-/// Much larger than caches.
-const ROOF_BYTES: usize = 512 << 20;
-
-/// Bytes a second of plain loads, each thread over a part of its own.
-fn read_rate(words: &[u64], threads: usize) -> f64 {
+/// How long plain loads of all bytes take, each thread over its share.
+fn read_seconds(shares: &[Vec<&[u8]>]) -> f64 {
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for part in words.chunks(words.len().div_ceil(threads)) {
-            scope.spawn(move || black_box(sum(part)));
+        for share in shares {
+            scope.spawn(move || {
+                share.iter().map(|part| black_box(sum(part))).fold(0, u64::wrapping_add)
+            });
         }
     });
-    size_of_val(words) as f64 / start.elapsed().as_secs_f64()
+    start.elapsed().as_secs_f64()
 }
 
 /// Independent sums, so that additions do not wait for each other.
-fn sum(words: &[u64]) -> u64 {
+fn sum(bytes: &[u8]) -> u64 {
     let mut sums = [0u64; 32];
-    for chunk in words.as_chunks::<32>().0 {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
+    for chunk in bytes.as_chunks::<256>().0 {
+        for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
         }
     }
     sums.iter().fold(0, |a, b| a.wrapping_add(*b))
