@@ -12,7 +12,7 @@
 //! while !tokenizer.is_end_of_text(ids[ids.len() - 1]) {
 //!     let mut logits = session.feed(&ids)?.to_vec();
 //!     ids = vec![sampler.sample(&mut logits)];
-//!     print!("{}", String::from_utf8_lossy(tokenizer.piece(ids[0])));
+//!     print!("{}", String::from_utf8_lossy(&tokenizer.piece(ids[0])));
 //! }
 //! # Ok::<(), attar::Error>(())
 //! ```
@@ -53,3 +53,8 @@ pub use gguf::Gguf;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Options, Session};
 pub use tokenizer::Tokenizer;
+
+/// The README's tour is compiled with the documentation's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

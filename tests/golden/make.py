@@ -231,7 +231,7 @@ def silu(x):
 
 # ------------------------------------------------------------------------------------------------ checkpoints
 
-WIDTH, VOCAB, LAYERS, HEADS, KV_HEADS, FEED, EXPERTS, USED = 32, 64, 2, 4, 2, 24, 4, 2
+WIDTH, VOCAB, LAYERS, HEADS, KV_HEADS, FEED, EXPERTS, USED = 32, 64, 2, 4, 2, 24, 3, 2
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64,
         "rope.freq_base": 500.0}
 
@@ -244,13 +244,13 @@ CHECKPOINTS = {
     "llama-factors": ("llama", True, {}),
     "llama-yarn": ("llama", True, YARN),
     "qwen2": ("qwen2", False, {"rope.freq_base": 1000000.0}),
-    "qwen3": ("qwen3", True, {"attention.key_length": 16, "attention.value_length": 16}),
+    "qwen3": ("qwen3", True, {"attention.key_length": 12, "attention.value_length": 12}),
     "qwen2moe": ("qwen2moe", False, {
         "expert_count": EXPERTS, "expert_used_count": USED, "expert_feed_forward_length": 16,
-        "expert_shared_feed_forward_length": 40}),
+        "expert_shared_feed_forward_length": 24}),
     "qwen3moe": ("qwen3moe", False, {
         "expert_count": EXPERTS, "expert_used_count": USED, "expert_feed_forward_length": 16,
-        "attention.key_length": 16, "attention.value_length": 16}),
+        "attention.key_length": 12, "attention.value_length": 12}),
 }
 
 
