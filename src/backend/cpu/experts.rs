@@ -66,16 +66,13 @@ impl Cpu {
     }
 }
 
-/// Moves the largest of `scores` to `weights` with their places, largest first, ties by place.
-fn take_largest(scores: &mut [f32], experts: &mut [u32], weights: &mut [f32]) {
-    for (expert, weight) in experts.iter_mut().zip(weights) {
-        let mut best = 0;
-        for (i, score) in scores.iter().enumerate() {
-            if *score > scores[best] {
-                best = i;
-            }
-        }
-        (*expert, *weight) = (best as u32, scores[best]);
-        scores[best] = f32::NEG_INFINITY;
+/// The largest of `scores` with their places, largest first, ties by place; all places differ, also
+/// where scores are no numbers.
+fn take_largest(scores: &[f32], experts: &mut [u32], weights: &mut [f32]) {
+    for (k, weight) in weights.iter_mut().enumerate() {
+        let (taken, rest) = experts.split_at_mut(k);
+        let free = (0..scores.len()).filter(|i| !taken.contains(&(*i as u32)));
+        let best = free.reduce(|a, b| if scores[b] > scores[a] { b } else { a }).unwrap_or(0);
+        (rest[0], *weight) = (best as u32, scores[best]);
     }
 }
