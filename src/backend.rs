@@ -144,7 +144,12 @@ pub enum NormKind {
 /// Loading methods claim memory and may fail; operations do neither. An operation on shapes that do
 /// not match is a bug of the model code and panics.
 pub trait Backend {
-    /// Takes a matrix `[rows, cols]`, or a vector, or with several tensors one matrix an expert.
+    /// Takes what is added or multiplied element by element: a bias, the weight of a norm.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] if the device cannot run the tensor's format.
+    fn vector(&mut self, tensor: &Tensor) -> Result<Weight>;
+    /// Takes a matrix `[rows, cols]`, or with several tensors one matrix an expert.
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] if the device cannot run the tensor's format.

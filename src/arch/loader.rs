@@ -127,7 +127,7 @@ impl<'a> Loader<'a> {
     /// A vector, where the file has it.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Option<Weight>> {
         match self.gguf.tensor(name) {
-            Some(_) => Ok(Some(self.backend.weight(&[self.tensor(name, &[len])?])?)),
+            Some(_) => Ok(Some(self.backend.vector(&self.tensor(name, &[len])?)?)),
             None => Ok(None),
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Loader<'a> {
     /// An RMS norm, `NAME.weight`.
     pub fn rms_norm(&mut self, name: &str, len: usize) -> Result<Norm> {
         let tensor = self.tensor(&format!("{name}.weight"), &[len])?;
-        let weight = self.backend.weight(&[tensor])?;
+        let weight = self.backend.vector(&tensor)?;
         Ok(Norm { kind: NormKind::Rms, weight, bias: None, eps: self.dims.eps })
     }
 

@@ -181,19 +181,30 @@ impl Memory {
 }
 
 impl Backend for Cpu {
+    fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
+        let (format, cols) = (tensor.format()?, tensor.row_len());
+        let mut vector = self.claim(cols, 0.0)?;
+        format.info().dequantize(&tensor.bytes, &mut vector);
+        let experts = Vec::new();
+        self.memory.weights.push(Matrices { format, rows: 1, cols, experts, vector });
+        Ok(Weight(self.memory.weights.len() as u32 - 1))
+    }
+
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
         let first = &experts[0];
         let format = first.format()?;
         let (cols, rows) = (first.dims[0], first.dims[1..].iter().product());
-        let mut vector = Vec::new();
-        if rows == 1 && experts.len() == 1 {
-            vector = self.claim(cols, 0.0)?;
-            format.info().dequantize(&first.bytes, &mut vector);
-        } else {
-            self.engine.expect(format, cols);
+        if let Some(other) = experts.iter().find(|t| t.kind != first.kind || t.dims != first.dims) {
+            let (name, kind, expected) = (&other.name, other.kind.name, first.kind.name);
+            return Err(Error::Unsupported(alloc::format!(
+                "tensor '{name}' of {:?} {kind} among experts of {:?} {expected}",
+                other.dims,
+                first.dims
+            )));
         }
+        self.engine.expect(format, cols);
         let experts = experts.iter().map(|t| t.bytes.clone()).collect();
-        self.memory.weights.push(Matrices { format, rows, cols, experts, vector });
+        self.memory.weights.push(Matrices { format, rows, cols, experts, vector: Vec::new() });
         Ok(Weight(self.memory.weights.len() as u32 - 1))
     }
 
