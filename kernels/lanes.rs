@@ -71,7 +71,13 @@ fn normalize(x: &mut [f32], weight: Option<&[f32]>, value: impl Fn(f32) -> f32) 
 /// `x = exp(x - max x) / sum exp(x - max x)`, in place.
 #[inline(always)]
 pub(crate) fn softmax(x: &mut [f32]) {
-    let max = x.iter().fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m });
+    let mut tops = [f32::NEG_INFINITY; FLOAT_LANES];
+    for x in x.chunks(FLOAT_LANES) {
+        for (top, v) in tops.iter_mut().zip(x) {
+            *top = if *v > *top { *v } else { *top };
+        }
+    }
+    let max = tops.into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m });
     for v in x.iter_mut() {
         *v = math::exp(*v - max);
     }

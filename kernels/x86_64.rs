@@ -5,6 +5,7 @@ mod avx2_dot;
 mod avx2_panel;
 mod avx512_dot;
 mod avx512_panel;
+mod avx512_sum;
 mod avx512_vnni;
 mod lanes;
 mod panel;

@@ -19,7 +19,7 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
     dot: super::avx512_dot::DOT,
     panel: super::avx512_panel::PANEL,
     pack: super::panel::pack,
-    weighted_sum: super::lanes::WEIGHTED_SUM,
+    weighted_sum: super::avx512_sum::WEIGHTED_SUM,
     quantize: super::lanes::avx512::quantize,
     rms_norm: super::lanes::avx512::rms_norm,
     layer_norm: super::lanes::avx512::layer_norm,

@@ -115,7 +115,7 @@ fn eight<const BYTES: usize>(values: &[u8]) -> __m256 {
 /// The elements after the last whole block.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn part_block<const BYTES: usize>(
+pub(super) fn part_block<const BYTES: usize>(
     out: &mut [f32],
     rows: &[u8],
     weights: &[f32],
