@@ -51,6 +51,7 @@ pub enum Format {
 /// Up to 256 weights of one row, unpacked: `weight = scale[g] * (code - offset) - min[g]`, `g` the
 /// group of [`FormatInfo::group_len`] weights the code lies in.
 #[derive(Clone)]
+#[repr(align(64))] // as vectors store and load it
 pub struct Superblock {
     /// Unsigned codes in the order of the weights; zero beyond the end of the row.
     pub codes: [u8; SUPERBLOCK],

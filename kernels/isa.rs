@@ -7,9 +7,9 @@
 use crate::activation::{ACTIVATION_BYTES, SUPERBLOCK, activation_bytes};
 use crate::{Format, scalar};
 
-/// `sum(w[i] * x[i])` over a row. Unsafe only because the callee may use CPU features.
-pub(crate) type Dot = unsafe fn(w: &[u8], x: &[u8]) -> f32;
-/// [`Dot`] of each of `rows` rows with each of `cols` columns: see [`Isa::panel`].
+/// A matrix by one column: see [`Isa::matvec`]. Unsafe only because the callee may use CPU features.
+pub(crate) type MatVec = unsafe fn(w: &[u8], x: &[u8], out: &mut [f32]);
+/// A matrix by several columns: see [`Isa::panel`].
 pub(crate) type Panel = unsafe fn(panel: PanelArgs<'_>);
 /// Adds weighted rows: see [`Isa::weighted_sum`].
 pub(crate) type WeightedSum = unsafe fn(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize);
@@ -48,7 +48,7 @@ pub struct PanelArgs<'a> {
 pub struct Isa {
     pub(crate) name: &'static str,
     pub(crate) supported: fn() -> bool,
-    pub(crate) dot: [Dot; Format::COUNT],
+    pub(crate) matvec: [MatVec; Format::COUNT],
     pub(crate) panel: [Panel; Format::COUNT],
     pub(crate) pack: Pack,
     /// For the formats a key-value cache may have; the others are never asked for.
@@ -106,18 +106,19 @@ impl Isa {
         self.name
     }
 
-    /// Dot product of a row of `format` with activations: f32 little-endian for a float format,
-    /// superblocks from [`Isa::quantize`] for the others.
-    pub fn dot(&self, format: Format, w: &[u8], x: &[u8]) -> f32 {
+    /// `out[r] = dot(row r, x)`: `w` holds as many rows of `format` as `out` is long, `x` activations,
+    /// f32 little-endian for a float format, superblocks from [`Isa::quantize`] for the others.
+    pub fn matvec(&self, format: Format, w: &[u8], x: &[u8], out: &mut [f32]) {
         let info = format.info();
-        let len = w.len() / info.block_bytes * info.block_len;
-        assert!(w.len() == info.row_bytes(len));
+        let row_bytes = w.len().checked_div(out.len()).unwrap_or(0);
+        let len = row_bytes / info.block_bytes * info.block_len;
+        assert!(len > 0 && w.len() == out.len() * info.row_bytes(len));
         assert!(x.len() == Self::column_bytes(format, len));
         // SAFETY: `self` came from `available`, so the CPU has this table's features.
-        unsafe { (self.dot[format as usize])(w, x) }
+        unsafe { (self.matvec[format as usize])(w, x, out) }
     }
 
-    /// Bytes of a column of `len` activations as [`Isa::dot`] reads it.
+    /// Bytes of a column of `len` activations as [`Isa::matvec`] reads it.
     pub const fn column_bytes(format: Format, len: usize) -> usize {
         if format.info().is_float() { len * 4 } else { activation_bytes(len) }
     }
@@ -127,12 +128,12 @@ impl Isa {
         if format.info().is_float() { len * 4 } else { len.div_ceil(SUPERBLOCK) * PACKED_BYTES }
     }
 
-    /// Rearranges one column from [`Isa::dot`]'s form to [`Isa::panel`]'s. A float column stays as
+    /// Rearranges one column from [`Isa::matvec`]'s form to [`Isa::panel`]'s. A float column stays as
     /// it is and need not be packed.
     pub fn pack(&self, format: Format, x: &[u8], out: &mut [u8]) {
         assert!(!format.info().is_float());
         assert!(x.len() / ACTIVATION_BYTES * PACKED_BYTES == out.len());
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.pack)(format, x, out) }
     }
 
@@ -147,7 +148,7 @@ impl Isa {
         Self::panel_rows(len) * len.div_ceil(SUPERBLOCK) * UNPACKED_BYTES + 64
     }
 
-    /// `out[c, r] = dot(row r, column c)`, with the same bits as [`Isa::dot`].
+    /// `out[c, r] = dot(row r, column c)`, with the same bits as [`Isa::matvec`].
     pub fn panel(&self, args: PanelArgs<'_>) {
         let info = args.format.info();
         assert!(args.w.len() == args.rows * info.row_bytes(args.len));
@@ -157,7 +158,7 @@ impl Isa {
             assert!(args.rows <= Self::panel_rows(args.len));
             assert!(args.scratch.len() >= Self::panel_scratch_bytes(args.len));
         }
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.panel[args.format as usize])(args) }
     }
 
@@ -174,41 +175,41 @@ impl Isa {
         assert!(matches!(format, Format::F32 | Format::F16));
         assert!(cols > 0 && out.len().is_multiple_of(cols) && weights.len().is_multiple_of(cols));
         assert!(rows.len() == weights.len() / cols * format.info().row_bytes(out.len() / cols));
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.weighted_sum[format as usize])(out, rows, weights, cols) }
     }
 
     /// Quantises a row of activations; `out` is [`activation_bytes`] long.
     pub fn quantize(&self, x: &[f32], out: &mut [u8]) {
         assert!(out.len() == activation_bytes(x.len()));
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.quantize)(x, out) }
     }
 
     /// Root-mean-square normalisation of one row, in place.
     pub fn rms_norm(&self, x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
         assert!(weight.is_none_or(|w| w.len() == x.len()));
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.rms_norm)(x, weight, eps) }
     }
 
     /// Layer normalisation of one row, without the bias, in place.
     pub fn layer_norm(&self, x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
         assert!(weight.is_none_or(|w| w.len() == x.len()));
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.layer_norm)(x, weight, eps) }
     }
 
     /// Softmax of one row, in place.
     pub fn softmax(&self, x: &mut [f32]) {
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.softmax)(x) }
     }
 
     /// `gate = silu(gate) * up`, in place.
     pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
         assert!(gate.len() == up.len());
-        // SAFETY: as in `dot`.
+        // SAFETY: as in `matvec`.
         unsafe { (self.swiglu)(gate, up) }
     }
 }

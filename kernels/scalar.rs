@@ -2,16 +2,16 @@
 
 use crate::activation::{ACTIVATION_BYTES, Block, SUPERBLOCK};
 use crate::format::{FORMATS, FormatInfo, Layout, Superblock, f16_to_f32};
-use crate::isa::{Dot, Isa, PACKED_BYTES, Panel, PanelArgs, WeightedSum};
+use crate::isa::{Isa, MatVec, PACKED_BYTES, Panel, PanelArgs, WeightedSum};
 use crate::{FLOAT_LANES, Format, activation, lanes, tree};
 
 pub(crate) static ISA: Isa = BASE;
 
-/// What every other instruction set starts from: `Isa { dot, ..scalar::BASE }`.
+/// What every other instruction set starts from: `Isa { matvec, ..scalar::BASE }`.
 pub(crate) const BASE: Isa = Isa {
     name: "scalar",
     supported: || true,
-    dot: DOT,
+    matvec: MATVEC,
     panel: [panel as Panel; Format::COUNT],
     pack,
     weighted_sum: WEIGHTED_SUM,
@@ -43,7 +43,7 @@ macro_rules! per_format {
     };
 }
 
-const DOT: [Dot; Format::COUNT] = per_format!(dot);
+const MATVEC: [MatVec; Format::COUNT] = per_format!(matvec);
 
 const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     let mut table: [WeightedSum; Format::COUNT] = [weighted_sum_f32; Format::COUNT];
@@ -51,8 +51,11 @@ const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     table
 };
 
-fn dot<const FORMAT: usize>(w: &[u8], x: &[u8]) -> f32 {
-    dot_row::<ACTIVATION_BYTES>(&FORMATS[FORMAT], w, x)
+fn matvec<const FORMAT: usize>(w: &[u8], x: &[u8], out: &mut [f32]) {
+    let row_bytes = w.len() / out.len();
+    for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+        *y = dot_row::<ACTIVATION_BYTES>(&FORMATS[FORMAT], w, x);
+    }
 }
 
 /// Dot product of a row with activations that lie `STRIDE` bytes a superblock, where they lie in any.

@@ -1,9 +1,9 @@
 //! x86-64: what AVX2 and AVX-512 share.
 
 mod avx2;
-mod avx2_dot;
+mod avx2_matvec;
 mod avx2_panel;
-mod avx512_dot;
+mod avx512_matvec;
 mod avx512_panel;
 mod avx512_sum;
 mod avx512_vnni;

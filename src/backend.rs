@@ -167,6 +167,8 @@ pub trait Backend {
     fn seal(&mut self, rows: usize) -> Result<()>;
     /// Bytes claimed so far, weights left in their file not counted.
     fn claimed_bytes(&self) -> usize;
+    /// Of these, the bytes of keys and values.
+    fn cache_bytes(&self) -> usize;
 
     /// Copies f32 values to the device, row after row.
     fn write(&mut self, out: View, values: &[f32]);

@@ -47,6 +47,8 @@ pub struct Plan {
     pub file_bytes: usize,
     /// Cache, buffers and scratch, claimed when the session was opened.
     pub session_bytes: usize,
+    /// Of these, keys and values; each position has an equal part.
+    pub cache_bytes: usize,
 }
 
 /// A model and a place in a text.
@@ -190,7 +192,8 @@ impl Session {
     pub fn plan(&self) -> Plan {
         let rows = self.rows.capacity() * size_of::<Row>();
         let session_bytes = self.backend.claimed_bytes() + rows;
-        Plan { file_bytes: self.file_bytes, session_bytes }
+        let cache_bytes = self.backend.cache_bytes();
+        Plan { file_bytes: self.file_bytes, session_bytes, cache_bytes }
     }
 
     /// Threads in use, the caller's included.

@@ -234,7 +234,7 @@ fn a_bench_of_a_random_model_reports_all_figures() {
         "load_seconds",
         "read_roof_bytes_per_second",
         "bandwidth_share",
-        "weight_bytes_per_token",
+        "bytes_per_token",
         "session_bytes",
     ] {
         assert!(report[key].as_f64().is_some_and(|v| v > 0.0), "{key}: {report}");

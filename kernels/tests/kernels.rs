@@ -18,6 +18,13 @@ use random::Random;
 /// Half a unit in the last place of 1.
 const EPSILON: f64 = 1.0 / (1u64 << 24) as f64;
 
+/// One row by one column.
+fn dot(isa: &Isa, format: Format, w: &[u8], x: &[u8]) -> f32 {
+    let mut out = [f32::NAN];
+    isa.matvec(format, w, x, &mut out);
+    out[0]
+}
+
 /// Dot product in double precision and the sum of the magnitudes that went into it.
 fn dot_f64(info: &FormatInfo, w: &[u8], x: &[u8]) -> (f64, f64) {
     let len = w.len() / info.block_bytes * info.block_len;
@@ -65,7 +72,7 @@ fn scalar_dot_is_within_rounding_of_double_precision() {
         for &len in lengths(info.format) {
             let w = weights(info.format, 1, len, Fill::Plain, &mut random);
             let x = column(info.format, &random.gauss_vec(len));
-            let found = f64::from(scalar().dot(info.format, &w, &x));
+            let found = f64::from(dot(scalar(), info.format, &w, &x));
             let (expected, size) = dot_f64(info, &w, &x);
             let error = (found - expected).abs();
             let bound = dot_bound(info, len, size);
@@ -74,9 +81,27 @@ fn scalar_dot_is_within_rounding_of_double_precision() {
     }
 }
 
+#[test]
+fn matvec_is_a_dot_product_a_row() {
+    let mut random = Random(7);
+    for isa in available() {
+        for info in &FORMATS {
+            for &len in lengths(info.format) {
+                let w = weights(info.format, 5, len, Fill::Plain, &mut random);
+                let x = column(info.format, &random.gauss_vec(len));
+                let rows = w.chunks_exact(info.row_bytes(len));
+                let expected: Vec<f32> = rows.map(|w| dot(scalar(), info.format, w, &x)).collect();
+                let mut found = [f32::NAN; 5];
+                isa.matvec(info.format, &w, &x, &mut found);
+                assert_same(&found, &expected, &|| format!("{} {} {len}", isa.name(), info.name));
+            }
+        }
+    }
+}
+
 fn check_dot(isa: &Isa, format: Format, w: &[u8], x: &[u8], what: &dyn Fn() -> String) {
-    let expected = scalar().dot(format, w, x);
-    let found = isa.dot(format, Framed::new(w).get(), Framed::new(x).get());
+    let expected = dot(scalar(), format, w, x);
+    let found = dot(isa, format, Framed::new(w).get(), Framed::new(x).get());
     assert!(
         same(found, expected),
         "{} {format:?} {}: found {found:e}, expected {expected:e}",
@@ -130,7 +155,7 @@ fn damage_shows() {
             x[200] = f32::INFINITY;
             let mut bytes = vec![0; activation_bytes(256)];
             isa.quantize(&x, &mut bytes);
-            assert!(isa.dot(info.format, &w, &bytes).is_nan(), "{} {}", isa.name(), info.name);
+            assert!(dot(isa, info.format, &w, &bytes).is_nan(), "{} {}", isa.name(), info.name);
         }
     }
 }
@@ -170,7 +195,7 @@ fn check_panel(isa: &Isa, format: Format, rows: usize, len: usize, w: &[u8], col
     assert!(frame.iter().chain(frame_after.iter()).all(|x| *x == 7.0), "wrote outside");
     for (c, (found, column)) in out.chunks_exact(rows).zip(columns).enumerate() {
         let rows = w.chunks_exact(row_bytes);
-        let expected: Vec<f32> = rows.map(|w| scalar().dot(format, w, column)).collect();
+        let expected: Vec<f32> = rows.map(|w| dot(scalar(), format, w, column)).collect();
         assert_same(found, &expected, &|| {
             format!("{} {format:?} {} rows {len} col {c} of {cols}", isa.name(), expected.len())
         });

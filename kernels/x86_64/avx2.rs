@@ -5,7 +5,7 @@ use crate::isa::Isa;
 pub(crate) static AVX2: Isa = Isa {
     name: "avx2",
     supported: || has!("avx2", "f16c"),
-    dot: super::avx2_dot::DOT,
+    matvec: super::avx2_matvec::MATVEC,
     panel: super::avx2_panel::PANEL,
     pack: super::panel::pack,
     weighted_sum: super::lanes::WEIGHTED_SUM,

@@ -16,7 +16,7 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
             "f16c"
         )
     },
-    dot: super::avx512_dot::DOT,
+    matvec: super::avx512_matvec::MATVEC,
     panel: super::avx512_panel::PANEL,
     pack: super::panel::pack,
     weighted_sum: super::avx512_sum::WEIGHTED_SUM,

@@ -255,6 +255,10 @@ impl Backend for Cpu {
         self.claimed_bytes
     }
 
+    fn cache_bytes(&self) -> usize {
+        self.memory.caches.iter().map(|cache| cache.keys.len() + cache.values.len()).sum()
+    }
+
     fn write(&mut self, out: View, values: &[f32]) {
         assert!(values.len() == out.rows * out.width);
         self.each_row(out, |_, r, row| row.copy_from_slice(&values[r * out.width..][..out.width]));

@@ -1,8 +1,10 @@
-//! A pool of threads that divides rows, or blocks of columns, in fixed contiguous parts.
+//! A pool of threads that divides rows, or blocks of columns, in contiguous shares.
 //!
 //! Threads spin between the operations of a token (a wake-up costs a thousand times more than a
-//! spinning barrier) and park when nothing has come for a while. Which thread does which part never
-//! changes what is computed: parts are whole outputs, and each output has one summation order.
+//! spinning barrier) and park when nothing has come for a while. Each reads its share from the front,
+//! as memory likes it; one that is done takes blocks from the back of another's, so that a slow core
+//! keeps nobody waiting. Which thread does which block never changes what is computed: blocks are
+//! whole outputs, and each output has one summation order.
 #![allow(
     unsafe_code,
     reason = "parts of one slice go to several threads; the bounds are checked here"
@@ -11,7 +13,8 @@
 use crate::{Error, Result};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -40,6 +43,32 @@ struct Shared {
     /// One flag a worker, set while it is parked or about to park.
     parked: Vec<AtomicBool>,
     job: UnsafeCell<Option<*const Job<'static>>>,
+    /// One a thread: the blocks of its share that nobody has taken.
+    untaken: Vec<Blocks>,
+}
+
+/// A range of block numbers, taken from both ends; alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Blocks(AtomicU64);
+
+impl Blocks {
+    fn set(&self, range: Range<usize>) {
+        self.0.store((range.end as u64) << 32 | range.start as u64, Ordering::Relaxed);
+    }
+
+    /// The first block, for the thread whose share this is, or the last one, for any other.
+    fn take(&self, first: bool) -> Option<usize> {
+        let split = |packed: u64| (packed & 0xffff_ffff, packed >> 32);
+        let rest = |packed| match (split(packed), first) {
+            ((start, end), _) if start == end => None,
+            ((start, end), true) => Some(end << 32 | (start + 1)),
+            ((start, end), false) => Some((end - 1) << 32 | start),
+        };
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
+        let (start, end) = split(before);
+        Some(if first { start } else { end - 1 } as usize)
+    }
 }
 
 // SAFETY: `job` is written only by `Pool::run` while no worker reads it: before the generation
@@ -63,6 +92,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             job: UnsafeCell::new(None),
+            untaken: (0..threads).map(|_| Blocks::default()).collect(),
         });
         let mut pool = Self { shared, workers: Vec::new() };
         for thread in 1..threads {
@@ -137,7 +167,7 @@ impl Pool {
     }
 
     /// Cuts the columns of `matrix` into blocks of `block` and calls `f(state, first column, block)`
-    /// for each, a contiguous range of blocks a thread. The last block may be narrower.
+    /// for each. The last block may be narrower.
     pub(crate) fn columns<S: Send>(
         &mut self,
         states: &mut [S],
@@ -150,14 +180,23 @@ impl Pool {
         let Matrix { data, stride, first, width } = matrix;
         assert!(stride > 0 && data.len().is_multiple_of(stride) && first + width <= stride);
         let rows = data.len() / stride;
+        let blocks = width.div_ceil(block);
+        assert!(u32::try_from(blocks).is_ok());
+        let shared = Arc::clone(&self.shared);
+        for (thread, untaken) in shared.untaken.iter().enumerate() {
+            untaken.set(share(blocks, threads, thread));
+        }
         let (states, data) = (Parts::new(states), Parts::new(data));
         self.run(&|thread| {
             // SAFETY: each thread takes its own state.
             let state = unsafe { &mut states.get(thread, 1)[0] };
-            for b in share(width.div_ceil(block), threads, thread) {
-                let start = b * block;
-                let width = block.min(width - start);
-                f(state, start, Columns { data: &data, rows, stride, first: first + start, width });
+            for other in 0..threads {
+                while let Some(b) = shared.untaken[(thread + other) % threads].take(other == 0) {
+                    let start = b * block;
+                    let width = block.min(width - start);
+                    let first = first + start;
+                    f(state, start, Columns { data: &data, rows, stride, first, width });
+                }
             }
         });
     }
@@ -241,7 +280,7 @@ impl<'a, T> Parts<'a, T> {
 }
 
 /// The part of `0..count` that `thread` of `threads` does.
-fn share(count: usize, threads: usize, thread: usize) -> core::ops::Range<usize> {
+fn share(count: usize, threads: usize, thread: usize) -> Range<usize> {
     count * thread / threads..count * (thread + 1) / threads
 }
 

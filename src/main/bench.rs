@@ -16,8 +16,8 @@ use std::time::Instant;
   attar bench model.gguf --prompt-len 512 --gen-len 64 --threads 2
 While tokens are generated, every few of them, the read roof is measured: plain loads over the same weights,
 with as many threads; so a noisy machine disturbs both alike. Figures are medians over
-the rounds with the least and the greatest. The bandwidth share is the weights read a token, times tokens
-a second, over the roof of the same round.")]
+the rounds with the least and the greatest. The bandwidth share is the weights, keys and values
+read a token, times tokens a second, over the roof of the same round.")]
 pub(crate) struct Args {
     /// A GGUF file; the bundled model is too small to say much
     model: Option<PathBuf>,
@@ -70,8 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let resident = peak_resident_bytes();
     let (threads, isa, plan) = (session.threads(), session.isa_name(), session.plan());
     let mut generator = Generator::new(session, tokenizer, sampler);
-    let token_bytes = bytes_per_token(&gguf)?;
-    let samples = measure(args, &mut generator, threads, &gguf)?;
+    let cache_bytes = (plan.cache_bytes as f64 / generator.session.context_len() as f64
+        * (args.prompt_len as f64 + args.gen_len as f64 / 2.0)) as usize;
+    let token_bytes = bytes_per_token(&gguf)? + cache_bytes;
+    let samples = measure(args, &mut generator, threads, &gguf, token_bytes)?;
     let report = json!({
         "model": args.model.as_ref().map(|path| path.display().to_string()),
         "kernels": isa,
@@ -82,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "generation_tokens_per_second": spread(&samples.generation),
         "first_token_seconds": median(&samples.first_token),
         "load_seconds": load_seconds,
-        "weight_bytes_per_token": token_bytes,
+        "bytes_per_token": token_bytes,
         "read_roof_bytes_per_second": median(&samples.roof),
         "bandwidth_share": median(&samples.share),
         "file_bytes": plan.file_bytes,
@@ -94,8 +96,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.json { terminal::print_json(&report) } else { print(&report) }
 }
 
-fn measure(args: &Args, generator: &mut Generator, threads: usize, gguf: &Gguf) -> Result<Samples> {
-    let token_bytes = bytes_per_token(gguf)?;
+fn measure(
+    args: &Args,
+    generator: &mut Generator,
+    threads: usize,
+    gguf: &Gguf,
+    token_bytes: usize,
+) -> Result<Samples> {
     let weights = shares(gguf, threads);
     let roof_bytes: usize = weights.iter().flatten().map(|part| part.len()).sum();
     let mut samples = Samples::default();
@@ -244,7 +251,7 @@ heap        {} allocations while generating",
         number("first_token_seconds") * 1e3,
         report["prompt_len"],
         number("load_seconds") * 1e3,
-        megabytes("weight_bytes_per_token"),
+        megabytes("bytes_per_token"),
         number("bandwidth_share") * 100.0,
         number("read_roof_bytes_per_second") / 1e9,
         megabytes("file_bytes"),

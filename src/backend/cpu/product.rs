@@ -11,7 +11,7 @@ use attar_kernels::{Format, Isa, PanelArgs};
 /// From this many columns on, unpacking a panel of weights pays.
 const PANEL_COLUMNS_MIN: usize = 4;
 /// Rows a thread takes at a time when one column is multiplied.
-const DOT_ROWS: usize = 16;
+const MATVEC_ROWS: usize = 16;
 
 /// Kernels, threads, and the memory products need.
 pub(super) struct Engine {
@@ -19,7 +19,7 @@ pub(super) struct Engine {
     pub(super) pool: Pool,
     /// One a thread.
     pub(super) scratch: Vec<Scratch>,
-    /// The input as [`Isa::dot`] reads it, column after column.
+    /// The input as [`Isa::matvec`] reads it, column after column.
     activations: Vec<u8>,
     /// What `activations` holds: a view, and whether as floats.
     holds: Option<(View, bool)>,
@@ -129,24 +129,22 @@ impl Engine {
         batch: Batch<'_>,
     ) {
         if batch.sources.len() < PANEL_COLUMNS_MIN {
-            self.multiply_dots(out, w, expert, batch);
+            self.multiply_rows(out, w, expert, batch);
         } else {
             self.multiply_panels(out, w, expert, batch);
         }
     }
 
-    fn multiply_dots(&mut self, out: Matrix<'_>, w: &Matrices, expert: usize, batch: Batch<'_>) {
+    fn multiply_rows(&mut self, out: Matrix<'_>, w: &Matrices, expert: usize, batch: Batch<'_>) {
         let (isa, format) = (self.isa, w.format);
         let bytes = Isa::column_bytes(format, w.cols);
         let row_bytes = format.info().row_bytes(w.cols);
         let (activations, weights) = (&self.activations, &w.experts[expert]);
-        self.pool.columns(&mut self.scratch, out, DOT_ROWS, |_, first, mut part| {
-            for i in 0..part.width() {
-                let row = &weights[(first + i) * row_bytes..][..row_bytes];
-                for (&source, &target) in batch.sources.iter().zip(batch.targets) {
-                    let column = &activations[source as usize * bytes..][..bytes];
-                    part.row(target as usize)[i] = isa.dot(format, row, column);
-                }
+        self.pool.columns(&mut self.scratch, out, MATVEC_ROWS, |_, first, mut part| {
+            let rows = &weights[first * row_bytes..][..part.width() * row_bytes];
+            for (&source, &target) in batch.sources.iter().zip(batch.targets) {
+                let column = &activations[source as usize * bytes..][..bytes];
+                isa.matvec(format, rows, column, part.row(target as usize));
             }
         });
     }

@@ -1,6 +1,6 @@
-//! One row by one column on AVX-512 with VNNI and VBMI: what generating a token spends its time on.
+//! Rows by one column on AVX-512 with VNNI and VBMI: what generating a token spends its time on.
 //!
-//! The row is read once, in order, so all that counts is to keep up with memory. Byte products of two
+//! A row is read once, in order, so all that counts is to keep up with memory. Byte products of two
 //! blocks of 32 fill a register; four registers are turned and added until lane `j` holds the exact
 //! sum of block `j`, where the arithmetic contract wants it.
 use core::arch::x86_64::*;
@@ -10,24 +10,24 @@ use super::panel::load as load_half;
 use super::unpack::{part, unpack_superblock};
 use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
 use crate::format::{FORMATS, Format, Superblock};
-use crate::isa::Dot;
+use crate::isa::MatVec;
 use crate::tree;
 
 /// What [`super::avx512_vnni`] puts in its table.
-pub(super) const DOT: [Dot; Format::COUNT] = {
-    let mut table: [Dot; Format::COUNT] = [f32_row; Format::COUNT];
-    table[Format::F16 as usize] = f16_row;
-    table[Format::BF16 as usize] = bf16_row;
-    table[Format::Q8_0 as usize] = q8_0_row;
-    table[Format::Q4_0 as usize] = q4_0_row;
-    table[Format::Q4_1 as usize] = q4_1_row;
-    table[Format::Q5_0 as usize] = q5_0_row;
-    table[Format::Q5_1 as usize] = q5_1_row;
-    table[Format::Q2_K as usize] = q2_k_row;
-    table[Format::Q3_K as usize] = q3_k_row;
-    table[Format::Q4_K as usize] = q4_k_row;
-    table[Format::Q5_K as usize] = q5_k_row;
-    table[Format::Q6_K as usize] = q6_k_row;
+pub(super) const MATVEC: [MatVec; Format::COUNT] = {
+    let mut table: [MatVec; Format::COUNT] = [f32_rows; Format::COUNT];
+    table[Format::F16 as usize] = f16_rows;
+    table[Format::BF16 as usize] = bf16_rows;
+    table[Format::Q8_0 as usize] = q8_0_rows;
+    table[Format::Q4_0 as usize] = q4_0_rows;
+    table[Format::Q4_1 as usize] = q4_1_rows;
+    table[Format::Q5_0 as usize] = q5_0_rows;
+    table[Format::Q5_1 as usize] = q5_1_rows;
+    table[Format::Q2_K as usize] = q2_k_rows;
+    table[Format::Q3_K as usize] = q3_k_rows;
+    table[Format::Q4_K as usize] = q4_k_rows;
+    table[Format::Q5_K as usize] = q5_k_rows;
+    table[Format::Q6_K as usize] = q6_k_rows;
     table
 };
 
@@ -36,47 +36,50 @@ const AHEAD: usize = 4096;
 
 type Column = [u8; ACTIVATION_BYTES];
 
-/// A row of a block format, superblock after superblock through `$add`.
-macro_rules! block_row {
+/// Rows of a block format, superblock after superblock through `$add`.
+macro_rules! block_rows {
     ($name:ident, $format:ident, $add:expr) => {
         #[target_feature(
             enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx2,f16c"
         )]
-        fn $name(w: &[u8], x: &[u8]) -> f32 {
+        fn $name(w: &[u8], x: &[u8], out: &mut [f32]) {
             const BYTES: usize = FORMATS[Format::$format as usize].superblock_bytes();
-            let mut lanes = _mm256_setzero_ps();
-            let (whole, rest) = w.as_chunks::<BYTES>();
+            let row_bytes = w.len() / out.len();
             let columns = x.as_chunks::<ACTIVATION_BYTES>().0;
-            for (w, x) in whole.iter().zip(columns) {
-                for line in 0..BYTES.div_ceil(64) {
-                    let ahead = w.as_ptr().wrapping_add(AHEAD + line * 64);
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+                let mut lanes = _mm256_setzero_ps();
+                let (whole, rest) = w.as_chunks::<BYTES>();
+                for (w, x) in whole.iter().zip(columns) {
+                    for line in 0..BYTES.div_ceil(64) {
+                        let ahead = w.as_ptr().wrapping_add(AHEAD + line * 64);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                    lanes = $add(w, x, lanes);
                 }
-                lanes = $add(w, x, lanes);
+                if !rest.is_empty()
+                    && let Some(x) = columns.get(whole.len())
+                {
+                    // Blocks of zeros add zero, as beyond the end of any row.
+                    let mut padded = [0; BYTES];
+                    padded[..rest.len()].copy_from_slice(rest);
+                    lanes = $add(&padded, x, lanes);
+                }
+                *y = add_lanes(lanes);
             }
-            if !rest.is_empty()
-                && let Some(x) = columns.get(whole.len())
-            {
-                // Blocks of zeros add zero, as beyond the end of any row.
-                let mut padded = [0; BYTES];
-                padded[..rest.len()].copy_from_slice(rest);
-                lanes = $add(&padded, x, lanes);
-            }
-            add_lanes(lanes)
         }
     };
 }
 
-block_row!(q8_0_row, Q8_0, q8_0);
-block_row!(q4_0_row, Q4_0, q4_0);
-block_row!(q4_k_row, Q4_K, q4_k);
-block_row!(q6_k_row, Q6_K, q6_k);
-block_row!(q4_1_row, Q4_1, unpacked::<{ Format::Q4_1 as usize }>);
-block_row!(q5_0_row, Q5_0, unpacked::<{ Format::Q5_0 as usize }>);
-block_row!(q5_1_row, Q5_1, unpacked::<{ Format::Q5_1 as usize }>);
-block_row!(q2_k_row, Q2_K, unpacked::<{ Format::Q2_K as usize }>);
-block_row!(q3_k_row, Q3_K, unpacked::<{ Format::Q3_K as usize }>);
-block_row!(q5_k_row, Q5_K, unpacked::<{ Format::Q5_K as usize }>);
+block_rows!(q8_0_rows, Q8_0, q8_0);
+block_rows!(q4_0_rows, Q4_0, q4_0);
+block_rows!(q4_k_rows, Q4_K, q4_k);
+block_rows!(q6_k_rows, Q6_K, q6_k);
+block_rows!(q4_1_rows, Q4_1, unpacked::<{ Format::Q4_1 as usize }>);
+block_rows!(q5_0_rows, Q5_0, unpacked::<{ Format::Q5_0 as usize }>);
+block_rows!(q5_1_rows, Q5_1, unpacked::<{ Format::Q5_1 as usize }>);
+block_rows!(q2_k_rows, Q2_K, unpacked::<{ Format::Q2_K as usize }>);
+block_rows!(q3_k_rows, Q3_K, unpacked::<{ Format::Q3_K as usize }>);
+block_rows!(q5_k_rows, Q5_K, unpacked::<{ Format::Q5_K as usize }>);
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -373,34 +376,37 @@ fn halves_apart(values: &[f32; 16]) -> __m512 {
     _mm512_permutexvar_ps(order, super::avx512_panel::load_floats(values))
 }
 
-/// A row of plain numbers, `$bytes` for each 16 of them.
-macro_rules! float_row {
+/// Rows of plain numbers, `$bytes` for each 16 of them.
+macro_rules! float_rows {
     ($name:ident, $format:ident, $bytes:literal) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-        fn $name(w: &[u8], x: &[u8]) -> f32 {
-            let mut lanes = _mm512_setzero_ps();
-            let (whole, rest) = w.as_chunks::<$bytes>();
+        fn $name(w: &[u8], x: &[u8], out: &mut [f32]) {
+            let row_bytes = w.len() / out.len();
             let (columns, last) = x.as_chunks::<64>();
-            for (w, x) in whole.iter().zip(columns) {
-                _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(AHEAD).cast());
-                let w = widen::<{ Format::$format as usize }, $bytes>(w);
-                let x = _mm512_castsi512_ps(load(x));
-                lanes = _mm512_add_ps(lanes, _mm512_mul_ps(w, x));
+            for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+                let mut lanes = _mm512_setzero_ps();
+                let (whole, rest) = w.as_chunks::<$bytes>();
+                for (w, x) in whole.iter().zip(columns) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(AHEAD).cast());
+                    let w = widen::<{ Format::$format as usize }, $bytes>(w);
+                    let x = _mm512_castsi512_ps(load(x));
+                    lanes = _mm512_add_ps(lanes, _mm512_mul_ps(w, x));
+                }
+                if !rest.is_empty() {
+                    // Zeros change no sum that began with zero.
+                    let (mut w, mut x) = ([0; $bytes], [0; 64]);
+                    w[..rest.len()].copy_from_slice(rest);
+                    x[..last.len()].copy_from_slice(last);
+                    let w = widen::<{ Format::$format as usize }, $bytes>(&w);
+                    lanes = _mm512_add_ps(lanes, _mm512_mul_ps(w, _mm512_castsi512_ps(load(&x))));
+                }
+                let low = _mm512_castps512_ps256(lanes);
+                *y = add_lanes(_mm256_add_ps(low, _mm512_extractf32x8_ps::<1>(lanes)));
             }
-            if !rest.is_empty() {
-                // Zeros change no sum that began with zero.
-                let (mut w, mut x) = ([0; $bytes], [0; 64]);
-                w[..rest.len()].copy_from_slice(rest);
-                x[..last.len()].copy_from_slice(last);
-                let w = widen::<{ Format::$format as usize }, $bytes>(&w);
-                lanes = _mm512_add_ps(lanes, _mm512_mul_ps(w, _mm512_castsi512_ps(load(&x))));
-            }
-            let low = _mm512_castps512_ps256(lanes);
-            add_lanes(_mm256_add_ps(low, _mm512_extractf32x8_ps::<1>(lanes)))
         }
     };
 }
 
-float_row!(f32_row, F32, 64);
-float_row!(f16_row, F16, 32);
-float_row!(bf16_row, BF16, 32);
+float_rows!(f32_rows, F32, 64);
+float_rows!(f16_rows, F16, 32);
+float_rows!(bf16_rows, BF16, 32);

@@ -1,4 +1,4 @@
-//! One row by one column on AVX2: superblocks are unpacked to bytes, then multiplied exactly.
+//! Rows by one column on AVX2: superblocks are unpacked to bytes, then multiplied exactly.
 //!
 //! `vpmaddubsw` adds two products in 16 bits. Codes of up to 6 bits cannot overflow it; Q8_0's bytes
 //! go by magnitude, their sign moved to the activation: 128 * 127 * 2 still fits.
@@ -9,24 +9,24 @@ use super::panel::{load, load_floats, store_floats};
 use super::unpack::{part, unpack_superblock};
 use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
 use crate::format::{FORMATS, Format, Superblock};
-use crate::isa::Dot;
+use crate::isa::MatVec;
 use crate::tree;
 
 /// What [`super::avx2`] puts in its table.
-pub(super) const DOT: [Dot; Format::COUNT] = [
-    float_row::<{ Format::F32 as usize }, 4>,
-    float_row::<{ Format::F16 as usize }, 2>,
-    float_row::<{ Format::BF16 as usize }, 2>,
-    block_row::<{ Format::Q8_0 as usize }>,
-    block_row::<{ Format::Q4_0 as usize }>,
-    block_row::<{ Format::Q4_1 as usize }>,
-    block_row::<{ Format::Q5_0 as usize }>,
-    block_row::<{ Format::Q5_1 as usize }>,
-    block_row::<{ Format::Q2_K as usize }>,
-    block_row::<{ Format::Q3_K as usize }>,
-    block_row::<{ Format::Q4_K as usize }>,
-    block_row::<{ Format::Q5_K as usize }>,
-    block_row::<{ Format::Q6_K as usize }>,
+pub(super) const MATVEC: [MatVec; Format::COUNT] = [
+    float_rows::<{ Format::F32 as usize }, 4>,
+    float_rows::<{ Format::F16 as usize }, 2>,
+    float_rows::<{ Format::BF16 as usize }, 2>,
+    block_rows::<{ Format::Q8_0 as usize }>,
+    block_rows::<{ Format::Q4_0 as usize }>,
+    block_rows::<{ Format::Q4_1 as usize }>,
+    block_rows::<{ Format::Q5_0 as usize }>,
+    block_rows::<{ Format::Q5_1 as usize }>,
+    block_rows::<{ Format::Q2_K as usize }>,
+    block_rows::<{ Format::Q3_K as usize }>,
+    block_rows::<{ Format::Q4_K as usize }>,
+    block_rows::<{ Format::Q5_K as usize }>,
+    block_rows::<{ Format::Q6_K as usize }>,
 ];
 
 /// How far ahead of its use a row is fetched.
@@ -34,6 +34,15 @@ const AHEAD: usize = 4096;
 
 type Column = [u8; ACTIVATION_BYTES];
 
+#[target_feature(enable = "avx2,f16c")]
+fn block_rows<const FORMAT: usize>(w: &[u8], x: &[u8], out: &mut [f32]) {
+    let row_bytes = w.len() / out.len();
+    for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+        *y = block_row::<FORMAT>(w, x);
+    }
+}
+
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn block_row<const FORMAT: usize>(w: &[u8], x: &[u8]) -> f32 {
     let info = &FORMATS[FORMAT];
@@ -151,7 +160,16 @@ fn halves_apart(values: &[f32; 16]) -> [__m256; 2] {
     ]
 }
 
+#[target_feature(enable = "avx2,f16c")]
+fn float_rows<const FORMAT: usize, const BYTES: usize>(w: &[u8], x: &[u8], out: &mut [f32]) {
+    let row_bytes = w.len() / out.len();
+    for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+        *y = float_row::<FORMAT, BYTES>(w, x);
+    }
+}
+
 /// Plain numbers of `BYTES` each: two registers are the 16 lanes.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn float_row<const FORMAT: usize, const BYTES: usize>(w: &[u8], x: &[u8]) -> f32 {
     let mut lanes = [_mm256_setzero_ps(); 2];
