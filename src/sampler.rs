@@ -179,18 +179,28 @@ impl Sampler {
         self.candidates.clear();
         // The capacity was reserved for the vocabulary: a longer slice is cut off.
         let room = self.candidates.capacity();
-        let possible = logits.iter().take(room).enumerate();
-        self.candidates.extend(
-            possible
-                .filter(|(_, logit)| **logit > f32::NEG_INFINITY)
-                .map(|(id, logit)| Candidate { id: id as u32, logit: *logit, p: 0.0 }),
-        );
-        let k = self.options.top_k;
-        if k > 0 && k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(k - 1, likelier);
-            self.candidates.truncate(k);
+        let k = if self.options.top_k == 0 { usize::MAX } else { self.options.top_k };
+        // A logit must beat the k-th best so far; few do. A NaN beats nothing.
+        let mut least = f32::NEG_INFINITY;
+        for (id, &logit) in logits.iter().take(room).enumerate() {
+            if logit > least {
+                self.candidates.push(Candidate { id: id as u32, logit, p: 0.0 });
+                if self.candidates.len() == k.saturating_mul(2) {
+                    self.keep_likeliest(k);
+                    least = self.candidates[k - 1].logit;
+                }
+            }
+        }
+        if k < self.candidates.len() {
+            self.keep_likeliest(k);
         }
         self.candidates.sort_unstable_by(likelier);
+    }
+
+    /// Leaves `k` candidates, of which there must be as many, the least likely of them last.
+    fn keep_likeliest(&mut self, k: usize) {
+        self.candidates.select_nth_unstable_by(k - 1, likelier);
+        self.candidates.truncate(k);
     }
 
     /// Probabilities of the candidates.
