@@ -15,6 +15,7 @@ pub use loader::{LoadOptions, Loader};
 
 use crate::backend::Backend;
 use crate::gguf::Gguf;
+use crate::memory::text;
 use crate::model::Decoder;
 use crate::{Error, Result};
 
@@ -44,9 +45,7 @@ pub fn load(gguf: &Gguf, backend: &mut dyn Backend, options: &LoadOptions) -> Re
     let Some(row) = ARCHITECTURES.iter().find(|row| row.name == name) else {
         let known = ARCHITECTURES.iter().map(|row| row.name).collect::<alloc::vec::Vec<_>>();
         let known = known.join(", ");
-        return Err(Error::Unsupported(alloc::format!(
-            "architecture '{name}'; this build runs {known}"
-        )));
+        return Err(Error::Unsupported(text!("architecture '{name}'; this build runs {known}")));
     };
     let mut loader = Loader::new(gguf, backend, options, row.name)?;
     let decoder = (row.load)(&mut loader)?;

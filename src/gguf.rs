@@ -16,6 +16,7 @@ pub use types::{TENSOR_TYPES, TensorType, ValueType};
 pub use value::{Array, Value};
 
 use crate::bytes::Bytes;
+use crate::memory::text;
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::String;
@@ -74,7 +75,7 @@ impl Tensor {
     pub fn format(&self) -> Result<Format> {
         self.kind.format().ok_or_else(|| {
             let (name, kind) = (&self.name, self.kind.name);
-            Error::Unsupported(format!("tensor '{name}' of type {kind}"))
+            Error::Unsupported(text!("tensor '{name}' of type {kind}"))
         })
     }
 
@@ -175,7 +176,7 @@ impl Gguf {
         let wrong = || {
             let kind = value.kind().name();
             let found = value.integer().map_or(kind.into(), |v| format!("{kind} {v}"));
-            Error::Invalid(format!("key '{name}' is {found}, expected {expected}"))
+            Error::Invalid(text!("key '{name}' is {found}, expected {expected}"))
         };
         convert(value).map(Some).ok_or_else(wrong)
     }
@@ -248,7 +249,7 @@ impl Gguf {
     /// [`Error::Missing`] where the file does not say.
     pub fn architecture(&self) -> Result<&str> {
         let name = "general.architecture";
-        self.str(name)?.ok_or_else(|| Error::Missing(format!("key '{name}'")))
+        self.str(name)?.ok_or_else(|| Error::Missing(text!("key '{name}'")))
     }
 
     /// All tensors in the file's order.
@@ -268,6 +269,6 @@ impl Gguf {
     /// # Errors
     /// [`Error::Missing`].
     pub fn need_tensor(&self, name: &str) -> Result<Tensor> {
-        self.tensor(name).ok_or_else(|| Error::Missing(format!("tensor '{name}'")))
+        self.tensor(name).ok_or_else(|| Error::Missing(text!("tensor '{name}'")))
     }
 }

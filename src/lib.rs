@@ -22,7 +22,7 @@
 //! | | |
 //! |---|---|
 //! | [`kernels`] | block formats and SIMD, a crate of its own |
-//! | [`Error`], [`bytes`] | what goes wrong; where the bytes are |
+//! | [`Error`], [`memory`], [`bytes`] | what goes wrong; where memory comes from; where the bytes are |
 //! | [`gguf`], [`tokenizer`], [`sampler`] | files, text to tokens and back, logits to a token |
 //! | [`backend`] | what a device can do |
 //! | [`model`] | what a model is, written once against a device |
@@ -40,6 +40,7 @@ pub mod bytes;
 pub mod compress;
 mod error;
 pub mod gguf;
+pub mod memory;
 pub mod model;
 pub mod sampler;
 pub mod session;

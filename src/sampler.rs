@@ -6,8 +6,8 @@
 mod penalties;
 mod random;
 
+use crate::memory::text;
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 use attar_kernels::math;
 use penalties::History;
@@ -107,7 +107,7 @@ impl SamplerOptions {
         ];
         for (name, value, least, most) in wants {
             if !(least..=most).contains(&value) {
-                let what = format!("{name} is {value}, expected a number from {least} to {most}");
+                let what = text!("{name} is {value}, expected a number from {least} to {most}");
                 return Err(Error::Invalid(what));
             }
         }
@@ -115,7 +115,7 @@ impl SamplerOptions {
             [("penalty_last_n", self.penalty_last_n), ("dry_last_n", self.dry_last_n)]
         {
             if value > HISTORY_MAX {
-                let what = format!("{name} is {value}, expected at most {HISTORY_MAX}");
+                let what = text!("{name} is {value}, expected at most {HISTORY_MAX}");
                 return Err(Error::Invalid(what));
             }
         }
@@ -134,7 +134,7 @@ impl Sampler {
         let mut candidates = Vec::new();
         candidates
             .try_reserve_exact(vocab_len)
-            .map_err(|_| Error::Limit(format!("no memory for {vocab_len} candidates")))?;
+            .map_err(|_| Error::Limit(text!("no memory for {vocab_len} candidates")))?;
         let history = History::new(options)?;
         Ok(Self { options: *options, random: Random::new(options.seed), history, candidates })
     }

@@ -13,7 +13,6 @@ use crate::backend::{Backend, Cpu, CpuOptions, Row};
 use crate::gguf::Gguf;
 use crate::model::Decoder;
 use crate::{Error, Result};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa};
@@ -86,8 +85,8 @@ impl Session {
     /// Appends tokens; returns the logits that follow the last, one a token of the vocabulary.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no tokens or an id beyond the vocabulary, [`Error::Limit`] if the
-    /// context has no room: nothing is appended then. [`Error::Cancelled`] if the flag of
+    /// [`Error::Invalid`] for no tokens, [`Error::Token`] for an id beyond the vocabulary,
+    /// [`Error::ContextFull`] if the context has no room: nothing is appended then. [`Error::Cancelled`] if the flag of
     /// [`Session::cancel_flag`] was set: of the tokens, whole batches may have been appended, as
     /// [`Session::position`] tells.
     pub fn feed(&mut self, ids: &[u32]) -> Result<&[f32]> {
@@ -126,14 +125,11 @@ impl Session {
         }
         let vocab_len = self.decoder.shape.vocab_len;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_len) {
-            return Err(Error::Invalid(format!("token {id}, expected one below {vocab_len}")));
+            return Err(Error::Token { id: *id, vocab_len });
         }
         let (position, context_len) = (self.position, self.decoder.shape.context_len);
         if ids.len() > context_len - position {
-            let more = ids.len();
-            return Err(Error::Limit(format!(
-                "the context has room for {context_len} tokens and holds {position}; {more} more do not fit"
-            )));
+            return Err(Error::ContextFull { context_len, position, more: ids.len() });
         }
         Ok(())
     }
@@ -157,11 +153,10 @@ impl Session {
     /// Forgets the tokens from `position` on.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are not as many.
+    /// [`Error::Position`] if there are not as many.
     pub fn truncate(&mut self, position: usize) -> Result<()> {
         if position > self.position {
-            let held = self.position;
-            return Err(Error::Invalid(format!("cannot keep {position} of {held} tokens")));
+            return Err(Error::Position { position, held: self.position });
         }
         self.position = position;
         Ok(())

@@ -22,8 +22,8 @@ mod wordpiece;
 pub use stream::TextStream;
 
 use crate::gguf::Gguf;
+use crate::memory::text;
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 use special::Specials;
 use vocab::{Kind, NONE, Vocab};
@@ -85,7 +85,7 @@ impl Output<'_> {
     fn push_unknown(&mut self, text: &[u8]) -> Result<()> {
         let Some(id) = self.unknown else {
             let text = text.escape_ascii();
-            return Err(Error::Invalid(format!("the vocabulary cannot spell '{text}'")));
+            return Err(Error::Invalid(text!("the vocabulary cannot spell '{text}'")));
         };
         self.ids.push(id);
         Ok(())
@@ -112,7 +112,7 @@ impl Tokenizer {
     /// [`Error::Missing`], [`Error::Invalid`] or [`Error::Unsupported`] naming the key.
     pub fn load(gguf: &Gguf) -> Result<Self> {
         let key = "tokenizer.ggml.model";
-        let name = gguf.str(key)?.ok_or_else(|| Error::Missing(format!("key '{key}'")))?;
+        let name = gguf.str(key)?.ok_or_else(|| Error::Missing(text!("key '{key}'")))?;
         let textless = matches!(name, "test" | "none" | "no_vocab");
         let vocab = match gguf.get("tokenizer.ggml.tokens") {
             None if textless => Vocab::EMPTY,
@@ -129,7 +129,7 @@ impl Tokenizer {
             "t5" => Some(Algorithm::Unigram(unigram::Unigram::read(gguf, &vocab)?)),
             _ if textless => None,
             other => {
-                return Err(Error::Unsupported(format!("key '{key}' with value '{other}'")));
+                return Err(Error::Unsupported(text!("key '{key}' with value '{other}'")));
             }
         };
         let (adds_bos, adds_eos) = match &algorithm {

@@ -67,12 +67,12 @@ fn misuse_is_an_error_and_changes_nothing() {
     let mut session = Session::open(&gguf, &options).expect("a session");
     let beyond = session.vocab_len() as u32;
     assert!(matches!(session.feed(&[]), Err(Error::Invalid(_))));
-    assert!(matches!(session.feed(&[1, beyond]), Err(Error::Invalid(_))));
-    assert!(matches!(session.feed(&[1; 9]), Err(Error::Limit(_))));
-    assert!(matches!(session.truncate(1), Err(Error::Invalid(_))));
+    assert!(matches!(session.feed(&[1, beyond]), Err(Error::Token { .. })));
+    assert!(matches!(session.feed(&[1; 9]), Err(Error::ContextFull { .. })));
+    assert!(matches!(session.truncate(1), Err(Error::Position { .. })));
     assert_eq!(session.position(), 0);
     session.feed(&[1; 8]).expect("just enough room");
-    assert!(matches!(session.feed(&[1]), Err(Error::Limit(_))));
+    assert!(matches!(session.feed(&[1]), Err(Error::ContextFull { .. })));
     session.clear();
     session.cancel_flag().store(true, Ordering::Relaxed);
     assert!(matches!(session.feed(&[1]), Err(Error::Cancelled)));

@@ -4,6 +4,7 @@ use crate::backend::{
     Backend, CacheShape, NormKind, Pairing, Rotary, RotaryShape, RouteShape, Weight,
 };
 use crate::gguf::{Gguf, Tensor};
+use crate::memory::{name, text};
 use crate::model::attention::{Grouped, GroupedShape};
 use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
 use crate::model::linear::{Linear, Norm, Scale};
@@ -11,8 +12,6 @@ use crate::model::position::{Scaling, Yarn, frequencies};
 use crate::model::stack::{Layer, Residual, Scratch, ScratchShape};
 use crate::model::{Decoder, DecoderShape};
 use crate::{Error, Result};
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use attar_kernels::Format;
 
@@ -83,7 +82,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Self> {
         if !matches!(options.cache, Format::F32 | Format::F16) {
             let name = options.cache.info().name;
-            return Err(Error::Unsupported(format!("a key-value cache in {name}; use f32 or f16")));
+            return Err(Error::Unsupported(text!("a key-value cache in {name}; use f32 or f16")));
         }
         let dims = Dims::read(gguf, architecture, options)?;
         let scratch = ScratchShape { width: dims.width, ..ScratchShape::default() };
@@ -110,7 +109,7 @@ impl<'a> Loader<'a> {
 
     /// A number under the architecture's prefix; 0 reads as absent.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        let value = self.gguf.f32(&format!("{}.{key}", self.architecture))?;
+        let value = self.gguf.f32(&name!("{}.{key}", self.architecture))?;
         Ok(value.map(f64::from).filter(|v| *v != 0.0))
     }
 
@@ -118,7 +117,7 @@ impl<'a> Loader<'a> {
         let tensor = self.gguf.need_tensor(name)?;
         if tensor.dims[..] != *dims {
             let found = &tensor.dims;
-            let what = format!("tensor '{name}' has dimensions {found:?}, expected {dims:?}");
+            let what = text!("tensor '{name}' has dimensions {found:?}, expected {dims:?}");
             return Err(Error::Invalid(what));
         }
         Ok(tensor)
@@ -134,15 +133,15 @@ impl<'a> Loader<'a> {
 
     /// `NAME.weight` of `[rows, cols]`, with `NAME.bias` and `NAME.scale` where the file has them.
     pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let scale = self.factor(&format!("{name}.scale"))?.map(Scale::Product);
+        let scale = self.factor(&name!("{name}.scale"))?.map(Scale::Product);
         self.unscaled_linear(name, rows, cols).map(|linear| Linear { scale, ..linear })
     }
 
     fn unscaled_linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let dims: &[usize] = if rows == 1 { &[cols] } else { &[cols, rows] };
-        let tensor = self.tensor(&format!("{name}.weight"), dims)?;
+        let tensor = self.tensor(&name!("{name}.weight"), dims)?;
         let weight = self.backend.weight(&[tensor])?;
-        let bias = self.vector(&format!("{name}.bias"), rows)?;
+        let bias = self.vector(&name!("{name}.bias"), rows)?;
         Ok(Linear { weight, bias, scale: None })
     }
 
@@ -150,7 +149,7 @@ impl<'a> Loader<'a> {
     fn feed_linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let mut scale = None;
         if self.feed_scales {
-            scale = self.factor(&format!("{name}.scale"))?.map(Scale::Sum);
+            scale = self.factor(&name!("{name}.scale"))?.map(Scale::Sum);
         }
         self.unscaled_linear(name, rows, cols).map(|linear| Linear { scale, ..linear })
     }
@@ -167,7 +166,7 @@ impl<'a> Loader<'a> {
 
     /// An RMS norm, `NAME.weight`.
     pub fn rms_norm(&mut self, name: &str, len: usize) -> Result<Norm> {
-        let tensor = self.tensor(&format!("{name}.weight"), &[len])?;
+        let tensor = self.tensor(&name!("{name}.weight"), &[len])?;
         let weight = self.backend.vector(&tensor)?;
         Ok(Norm { kind: NormKind::Rms, weight, bias: None, eps: self.dims.eps })
     }
@@ -177,7 +176,7 @@ impl<'a> Loader<'a> {
         let rotated = self.count("rope.dimension_count")?.unwrap_or(self.dims.key_len);
         if rotated > self.dims.key_len || rotated % 2 == 1 {
             let (name, len) = (self.architecture, self.dims.key_len);
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "key '{name}.rope.dimension_count' is {rotated}, expected an even number up to {len}"
             )));
         }
@@ -194,7 +193,7 @@ impl<'a> Loader<'a> {
     }
 
     fn scaling(&self) -> Result<Scaling> {
-        let key = format!("{}.rope.scaling.type", self.architecture);
+        let key = name!("{}.rope.scaling.type", self.architecture);
         let factor = match self.number("rope.scaling.factor")? {
             Some(factor) => factor,
             None => self.number("rope.scale_linear")?.unwrap_or(1.0),
@@ -212,14 +211,14 @@ impl<'a> Loader<'a> {
                 beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                 magnitude: self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
             })),
-            other => Err(Error::Unsupported(format!("key '{key}' with value '{other}'"))),
+            other => Err(Error::Unsupported(text!("key '{key}' with value '{other}'"))),
         }
     }
 
     /// Attention of layer `layer` under the usual names; norms of query and key heads where asked.
     pub fn grouped(&mut self, layer: usize, rotary: Rotary, head_norms: bool) -> Result<Grouped> {
         let Dims { width, heads, kv_heads, key_len, value_len, .. } = self.dims;
-        let name = |part: &str| format!("blk.{layer}.attn_{part}");
+        let name = |part: &str| name!("blk.{layer}.attn_{part}");
         let (mut query_norm, mut key_norm) = (None, None);
         if head_norms {
             query_norm = Some(self.rms_norm(&name("q_norm"), key_len)?);
@@ -262,7 +261,7 @@ impl<'a> Loader<'a> {
     /// A gated block `PREFIX_gate`, `PREFIX_up`, `PREFIX_down`, the names ending in `suffix`.
     pub fn gated(&mut self, layer: usize, suffix: &str, hidden: usize) -> Result<Gated> {
         let width = self.dims.width;
-        let name = |part: &str| format!("blk.{layer}.ffn_{part}{suffix}");
+        let name = |part: &str| name!("blk.{layer}.ffn_{part}{suffix}");
         self.scratch.include(&ScratchShape { hidden, ..ScratchShape::default() });
         Ok(Gated {
             gate: self.feed_linear(&name("gate"), hidden, width)?,
@@ -285,7 +284,7 @@ impl<'a> Loader<'a> {
         let used = self.need_count("expert_used_count")?;
         if used > experts {
             let name = self.architecture;
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "key '{name}.expert_used_count' is {used}, more than the {experts} experts"
             )));
         }
@@ -297,7 +296,7 @@ impl<'a> Loader<'a> {
             ..ScratchShape::default()
         });
         Ok(Experts {
-            router: self.linear(&format!("blk.{layer}.ffn_gate_inp"), experts, width)?,
+            router: self.linear(&name!("blk.{layer}.ffn_gate_inp"), experts, width)?,
             route: RouteShape { used, normalize, scale },
             routing: self.backend.routing(self.dims.batch_len, used)?,
             gate: self.expert_linear(layer, "gate", [experts, hidden, width])?,
@@ -316,17 +315,17 @@ impl<'a> Loader<'a> {
         dims: [usize; 3],
     ) -> Result<ExpertLinear> {
         let [experts, rows, cols] = dims;
-        let name = format!("blk.{layer}.ffn_{part}_exps");
-        let one = |e: usize| format!("blk.{layer}.ffn_{part}.{e}.weight");
+        let name = name!("blk.{layer}.ffn_{part}_exps");
+        let one = |e: usize| name!("blk.{layer}.ffn_{part}.{e}.weight");
         let matrices: Vec<Tensor> = if self.gguf.tensor(&one(0)).is_some() {
             (0..experts).map(|e| self.tensor(&one(e), &[cols, rows])).collect::<Result<_>>()?
         } else {
-            self.tensor(&format!("{name}.weight"), &[cols, rows, experts])?.split_last()
+            self.tensor(&name!("{name}.weight"), &[cols, rows, experts])?.split_last()
         };
         let weight = self.backend.weight(&matrices)?;
         let mut scale = None;
         if self.feed_scales {
-            scale = self.vector(&format!("{name}.scale"), experts)?;
+            scale = self.vector(&name!("{name}.scale"), experts)?;
         }
         Ok(ExpertLinear { weight, scale })
     }
@@ -343,9 +342,9 @@ impl<'a> Loader<'a> {
         let width = self.dims.width;
         let mut layers = Vec::new();
         for layer in 0..self.dims.layers {
-            let before = self.rms_norm(&format!("blk.{layer}.attn_norm"), width)?;
+            let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
             let attention = self.grouped(layer, rotary, head_norms)?;
-            let before_feed = self.rms_norm(&format!("blk.{layer}.ffn_norm"), width)?;
+            let before_feed = self.rms_norm(&name!("blk.{layer}.ffn_norm"), width)?;
             layers.push(Layer {
                 attention: Residual::pre_norm(before, attention),
                 feed: Residual::pre_norm(before_feed, feed(self, layer)?),
@@ -397,15 +396,15 @@ impl Dims {
         let heads = need("attention.head_count")?;
         let kv_heads = maybe("attention.head_count_kv")?.unwrap_or(heads);
         if heads % kv_heads != 0 {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "key '{architecture}.attention.head_count' is {heads}, no multiple of {kv_heads} \
                  in '{architecture}.attention.head_count_kv'"
             )));
         }
         let key_len = maybe("attention.key_length")?.unwrap_or(width / heads);
         let value_len = maybe("attention.value_length")?.unwrap_or(key_len);
-        let eps_key = format!("{architecture}.attention.layer_norm_rms_epsilon");
-        let eps = gguf.f32(&eps_key)?.ok_or(Error::Missing(format!("key '{eps_key}'")))?;
+        let eps_key = name!("{architecture}.attention.layer_norm_rms_epsilon");
+        let eps = gguf.f32(&eps_key)?.ok_or(Error::Missing(text!("key '{eps_key}'")))?;
         let trained = maybe("context_length")?.unwrap_or(CONTEXT_LEN_DEFAULT);
         let context_len = match options.context_len {
             0 => trained.min(CONTEXT_LEN_DEFAULT),
@@ -422,20 +421,16 @@ impl Dims {
 }
 
 fn count(gguf: &Gguf, architecture: &str, key: &str) -> Result<Option<usize>> {
-    let key = format!("{architecture}.{key}");
+    let key = name!("{architecture}.{key}");
     match gguf.usize(&key)? {
         Some(n) if n > COUNT_MAX => {
-            Err(Error::Limit(format!("key '{key}' is {n}, expected at most {COUNT_MAX}")))
+            Err(Error::Limit(text!("key '{key}' is {n}, expected at most {COUNT_MAX}")))
         }
         n => Ok(n.filter(|n| *n != 0)),
     }
 }
 
 fn need_count(gguf: &Gguf, architecture: &str, key: &str) -> Result<usize> {
-    let missing = || Error::Missing(missing_key(architecture, key));
+    let missing = || Error::Missing(text!("key '{architecture}.{key}', or it is 0"));
     count(gguf, architecture, key)?.ok_or_else(missing)
-}
-
-fn missing_key(architecture: &str, key: &str) -> String {
-    format!("key '{architecture}.{key}', or it is 0")
 }

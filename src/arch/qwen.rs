@@ -7,9 +7,9 @@
 use super::Loader;
 use crate::Result;
 use crate::backend::Pairing;
+use crate::memory::name;
 use crate::model::Decoder;
 use crate::model::feed::{Feed, Shared};
-use alloc::format;
 
 pub(super) fn load_2(loader: &mut Loader<'_>) -> Result<Decoder> {
     loader.feed_scales = false;
@@ -22,7 +22,7 @@ pub(super) fn load_2_moe(loader: &mut Loader<'_>) -> Result<Decoder> {
         let hidden = loader.need_count("expert_feed_forward_length")?;
         let shared = loader.need_count("expert_shared_feed_forward_length")?;
         let network = loader.gated(layer, "_shexp", shared)?;
-        let name = format!("blk.{layer}.ffn_gate_inp_shexp");
+        let name = name!("blk.{layer}.ffn_gate_inp_shexp");
         let gate = Some(loader.linear(&name, 1, loader.dims.width)?);
         let shared = Some(Shared { network, gate });
         Ok(Feed::Experts(loader.experts(layer, hidden, false, shared)?))

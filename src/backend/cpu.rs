@@ -14,6 +14,7 @@ use super::{
 };
 use crate::bytes::Bytes;
 use crate::gguf::Tensor;
+use crate::memory::text;
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, math};
@@ -95,7 +96,7 @@ fn claim<T: Clone>(len: usize, value: T) -> Result<Vec<T>> {
     let bytes = len.saturating_mul(size_of::<T>());
     vector
         .try_reserve_exact(len)
-        .map_err(|_| Error::Limit(alloc::format!("no memory for a buffer of {bytes} bytes")))?;
+        .map_err(|_| Error::Limit(text!("no memory for a buffer of {bytes} bytes")))?;
     vector.resize(len, value);
     Ok(vector)
 }
@@ -196,7 +197,7 @@ impl Backend for Cpu {
         let (cols, rows) = (first.dims[0], first.dims[1..].iter().product());
         if let Some(other) = experts.iter().find(|t| t.kind != first.kind || t.dims != first.dims) {
             let (name, kind, expected) = (&other.name, other.kind.name, first.kind.name);
-            return Err(Error::Unsupported(alloc::format!(
+            return Err(Error::Unsupported(text!(
                 "tensor '{name}' of {:?} {kind} among experts of {:?} {expected}",
                 other.dims,
                 first.dims

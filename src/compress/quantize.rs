@@ -2,6 +2,7 @@
 
 use crate::gguf::write::{TensorPlan, Writer};
 use crate::gguf::{Gguf, Tensor, TensorType, Value};
+use crate::memory::text;
 use crate::{Error, Result};
 use attar_kernels::Format;
 use std::path::Path;
@@ -135,7 +136,7 @@ fn convert(tensor: &Tensor, to: Format, threads: usize, writer: &mut Writer) -> 
     let mut piece = Vec::new();
     piece
         .try_reserve_exact(rows * row_to)
-        .map_err(|_| Error::Limit(format!("no memory for a piece of tensor '{}'", tensor.name)))?;
+        .map_err(|_| Error::Limit(text!("no memory for a piece of tensor '{}'", tensor.name)))?;
     for source in tensor.bytes.chunks(rows * row_from) {
         let rows = source.len() / row_from;
         piece.resize(rows * row_to, 0u8);

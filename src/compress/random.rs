@@ -2,6 +2,7 @@
 
 use crate::gguf::write::{TensorPlan, Writer};
 use crate::gguf::{TensorType, Value};
+use crate::memory::text;
 use crate::{Error, Result};
 use attar_kernels::Format;
 use std::path::Path;
@@ -92,15 +93,18 @@ impl RandomModel {
             && self.width.is_multiple_of(block)
             && self.feed_len.is_multiple_of(block);
         if !divides {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "width {} and feed-forward {} must be multiples of {block}, the width of twice the {} \
                  heads, these of the {} key-value heads",
-                self.width, self.feed_len, self.heads, self.kv_heads
+                self.width,
+                self.feed_len,
+                self.heads,
+                self.kv_heads
             )));
         }
         if self.experts_used > self.experts {
             let (used, experts) = (self.experts_used, self.experts);
-            return Err(Error::Invalid(format!("{used} experts used of {experts}")));
+            return Err(Error::Invalid(text!("{used} experts used of {experts}")));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::types::{TensorType, ValueType};
 use super::value::Walk;
 use super::{Contents, Key, Tensor};
 use crate::bytes::Bytes;
+use crate::memory::{Text, text};
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -57,8 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, at: usize, what: &str) -> Error {
-        let len = self.bytes.len();
-        Error::Format(format!("{what} at byte {at} of {len}"))
+        Error::Format { at: at as u64, text: text!("{what}") }
     }
 
     fn version(&mut self) -> Result<u32> {
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
             return Err(Error::Unsupported("a big-endian GGUF file".into()));
         }
         if !(1..=3).contains(&version) {
-            return Err(Error::Unsupported(format!("GGUF version {version}, expected 1 to 3")));
+            return Err(Error::Unsupported(text!("GGUF version {version}, expected 1 to 3")));
         }
         self.walk.wide = version > 1;
         Ok(version)
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         let ends = || format!("file ends before its count of {what}");
         let count = self.walk.length().ok_or_else(|| self.error(at, &ends()))?;
         if count > COUNT_MAX {
-            return Err(Error::Limit(format!(
+            return Err(Error::Limit(text!(
                 "{count} {what} at byte {at}, expected at most {COUNT_MAX}"
             )));
         }
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         let kind = TensorType::from_id(id)
             .ok_or_else(|| wrong(self, &format!("has the unknown type {id}")))?;
         if kind.block_bytes == 0 {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::Unsupported(text!(
                 "tensor '{name}' of withdrawn type {}",
                 kind.name
             )));
@@ -168,6 +168,10 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn malformed(at: usize, text: Text) -> Error {
+    Error::Format { at: at as u64, text }
+}
+
 fn check_unique(bytes: &[u8], keys: &[Key]) -> Result<()> {
     let mut places: Vec<&Range<usize>> = keys.iter().map(|key| &key.name).collect();
     places.sort_by(|a, b| bytes[(*a).clone()].cmp(&bytes[(*b).clone()]));
@@ -175,7 +179,7 @@ fn check_unique(bytes: &[u8], keys: &[Key]) -> Result<()> {
         let name = &bytes[pair[1].clone()];
         if bytes[pair[0].clone()] == *name {
             let (name, at) = (String::from_utf8_lossy(name), pair[1].start.max(pair[0].start));
-            return Err(Error::Format(format!("key '{name}' occurs twice, again at byte {at}")));
+            return Err(malformed(at, text!("key '{name}' occurs twice, again")));
         }
     }
     Ok(())
@@ -191,15 +195,13 @@ fn alignment(bytes: &[u8], keys: &[Key]) -> Result<usize> {
         Ok(value) if key.kind == ValueType::U32 => u32::from_le_bytes(value) as usize,
         _ => {
             let kind = key.kind.name();
-            return Err(Error::Format(format!(
-                "key '{name}' is {kind}, expected u32, at byte {at}"
-            )));
+            return Err(malformed(at, text!("key '{name}' is {kind}, expected u32,")));
         }
     };
     if value == 0 || !value.is_multiple_of(8) || value > ALIGNMENT_MAX {
-        return Err(Error::Format(format!(
-            "key '{name}' is {value}, expected a multiple of 8 up to {ALIGNMENT_MAX}, at byte {at}"
-        )));
+        let what =
+            text!("key '{name}' is {value}, expected a multiple of 8 up to {ALIGNMENT_MAX},");
+        return Err(malformed(at, what));
     }
     Ok(value)
 }
@@ -222,10 +224,11 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
             }
             None => {
                 let (kind, size) = (kind.name, bytes.len());
-                return Err(Error::Format(format!(
-                    "tensor '{name}' of {dims:?} {kind} at data byte {offset} (file byte {data} + \
-                     {offset}) runs past the end of the file of {size} bytes"
-                )));
+                let what = text!(
+                    "tensor '{name}' of {dims:?} {kind} runs past the end of the file of {size} \
+                     bytes: its data starts {offset} bytes after the tables, which end"
+                );
+                return Err(malformed(data, what));
             }
         }
     }
@@ -233,8 +236,7 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
     for pair in ranges.windows(2) {
         let [(first, a), (second, b)] = pair else { continue };
         if first.end > second.start {
-            let at = second.start;
-            return Err(Error::Format(format!("tensors '{a}' and '{b}' overlap at byte {at}")));
+            return Err(malformed(second.start, text!("tensors '{a}' and '{b}' overlap")));
         }
     }
     Ok(())
@@ -247,9 +249,8 @@ pub(super) fn index(tensors: &[Tensor]) -> Result<Vec<u32>> {
     for pair in by_name.windows(2) {
         let [a, b] = [pair[0], pair[1]].map(|i| &tensors[i as usize].name);
         if a == b {
-            return Err(Error::Format(format!(
-                "tensor '{a}' occurs twice, rows {pair:?} of the table"
-            )));
+            let what = text!("tensor '{a}' occurs twice, rows {pair:?} of the table");
+            return Err(Error::Invalid(what));
         }
     }
     Ok(by_name)

@@ -3,6 +3,7 @@
 
 use super::{Contents, Gguf, read};
 use crate::bytes::Bytes;
+use crate::memory::text;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(super) fn open(path: &Path) -> Result<Gguf> {
         if number != Some(i) || part_count(part)? != parts.len() {
             let name = name.display();
             let (found, count) = (number.unwrap_or(0) + 1, parts.len());
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "{name}: says it is part {found}, expected part {} of {count}",
                 i + 1
             )));
@@ -39,7 +40,7 @@ fn map(path: &Path) -> Result<Gguf> {
 fn part_count(gguf: &Gguf) -> Result<usize> {
     let count = gguf.usize("split.count")?.unwrap_or(1);
     if count > PARTS_MAX {
-        return Err(Error::Limit(format!("key 'split.count' is {count}, at most {PARTS_MAX}")));
+        return Err(Error::Limit(text!("key 'split.count' is {count}, at most {PARTS_MAX}")));
     }
     Ok(count)
 }
@@ -50,7 +51,7 @@ fn part_names(path: &Path, parts: usize) -> Result<Vec<PathBuf>> {
     let suffix = format!("-of-{parts:05}.gguf");
     let numbered = name.strip_suffix(&suffix).and_then(|stem| stem.rsplit_once('-'));
     let Some((stem, _)) = numbered.filter(|(_, number)| number.len() == 5) else {
-        return Err(Error::Invalid(format!(
+        return Err(Error::Invalid(text!(
             "{}: one of {parts} parts, expected a name that ends in -00001{suffix}",
             path.display()
         )));
@@ -71,7 +72,7 @@ fn join(mut parts: Vec<Gguf>) -> Result<Gguf> {
     let found = contents.tensors.len();
     if expected.is_some_and(|expected| expected != found) {
         let expected = expected.unwrap_or(0);
-        return Err(Error::Invalid(format!(
+        return Err(Error::Invalid(text!(
             "all parts together hold {found} tensors, key 'split.tensors.count' says {expected}"
         )));
     }

@@ -2,6 +2,7 @@
 
 use super::types::TensorType;
 use super::value::{Array, Value};
+use crate::memory::text;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -74,7 +75,7 @@ impl Writer {
         let missing = self.sizes.last().copied().unwrap_or(0);
         if data.len() > missing {
             let (path, found) = (self.path.display(), data.len());
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "{path}: {found} bytes of tensor data, expected at most {missing}"
             )));
         }
@@ -94,7 +95,7 @@ impl Writer {
     pub fn finish(mut self) -> Result<()> {
         if !self.sizes.is_empty() {
             let (path, missing) = (self.path.display(), self.sizes.len());
-            return Err(Error::Invalid(format!("{path}: data of {missing} tensors is missing")));
+            return Err(Error::Invalid(text!("{path}: data of {missing} tensors is missing")));
         }
         self.out.flush().map_err(|e| failed(&self.path, e))?;
         self.out.get_ref().sync_all().map_err(|e| failed(&self.path, e))?;

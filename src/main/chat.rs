@@ -75,7 +75,7 @@ fn answer(generator: &mut Generator, text: &str, len: usize) -> Result<()> {
             }
             Ok(())
         }
-        Err(Error::Limit(what)) => {
+        Err(what @ Error::ContextFull { .. }) => {
             eprintln!("{what}: /clear to go on");
             Ok(())
         }
@@ -84,5 +84,5 @@ fn answer(generator: &mut Generator, text: &str, len: usize) -> Result<()> {
 }
 
 fn read_error(e: ReadlineError) -> Error {
-    Error::Io(format!("cannot read the line: {e}"))
+    Error::Io(format!("cannot read the line: {e}").into())
 }

@@ -41,7 +41,7 @@ fn check_strictly(path: &std::path::Path) -> Result<()> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(&format!("open {name}"), e))?;
     gguf_rs_lib::reader::GGUFFileReader::new(std::io::BufReader::new(file))
         .map(drop)
-        .map_err(|e| Error::Format(format!("{name}: the strict reader refuses it: {e}")))
+        .map_err(|e| Error::Invalid(format!("{name}: the strict reader refuses it: {e}").into()))
 }
 
 fn parameters(gguf: &Gguf) -> usize {

@@ -73,7 +73,9 @@ fn read_ids(path: &Path) -> Result<Vec<u32>> {
     lines
         .map(|(i, line)| {
             line.trim().parse().map_err(|_| {
-                Error::Invalid(format!("{name}: line {}: '{line}', expected a token id", i + 1))
+                Error::Invalid(
+                    format!("{name}: line {}: '{line}', expected a token id", i + 1).into(),
+                )
             })
         })
         .collect()

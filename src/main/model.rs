@@ -49,7 +49,7 @@ impl SessionArgs {
             Ok(name) => Some(kernels::by_name(&name).ok_or_else(|| {
                 let known: Vec<_> = kernels::available().map(|isa| isa.name()).collect();
                 let known = known.join(", ");
-                Error::Invalid(format!("ATTAR_ISA is '{name}', expected one of {known}"))
+                Error::Invalid(format!("ATTAR_ISA is '{name}', expected one of {known}").into())
             })?),
             Err(_) => None,
         };

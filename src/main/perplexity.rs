@@ -44,11 +44,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         _ => session.context_len(),
     };
     if len < 4 || ids.len() < len {
-        return Err(Error::Invalid(format!(
-            "{}: {} tokens, expected at least one context of {len}, itself at least 4",
-            args.file.display(),
-            ids.len()
-        )));
+        return Err(Error::Invalid(
+            format!(
+                "{}: {} tokens, expected at least one context of {len}, itself at least 4",
+                args.file.display(),
+                ids.len()
+            )
+            .into(),
+        ));
     }
     // Every context starts as a sequence does, where the model is used to that.
     let bos = tokenizer.bos().filter(|bos| ids.first() == Some(bos));

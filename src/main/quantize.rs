@@ -33,7 +33,7 @@ pub(crate) struct Args {
 pub(crate) fn format_named(name: &str) -> Result<Format> {
     Format::from_name(name).ok_or_else(|| {
         let known: Vec<_> = kernels::FORMATS.iter().map(|info| info.name).collect();
-        Error::Invalid(format!("type '{name}', expected one of {}", known.join(" ")))
+        Error::Invalid(format!("type '{name}', expected one of {}", known.join(" ")).into())
     })
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let room = session.context_len();
     if ids.len() > room {
         let what = format!("a prompt of {} tokens for a context of {room}", ids.len());
-        return Err(Error::Limit(what));
+        return Err(Error::Limit(what.into()));
     }
     let (sampler, seed) = args.sampler.sampler(session.vocab_len())?;
     terminal::cancel_on_interrupt(session.cancel_flag())?;

@@ -61,5 +61,6 @@ pub(crate) fn cancel_on_interrupt(flag: Arc<AtomicBool>) -> Result<()> {
             std::process::exit(INTERRUPTED.into());
         }
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::Io(format!("cannot watch for Ctrl-C: {e}")))
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::Io(format!("cannot watch for Ctrl-C: {e}").into()))
 }

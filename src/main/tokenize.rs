@@ -63,7 +63,9 @@ fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         .map(|word| {
             let id = word.parse().ok().filter(|id| (*id as usize) < tokenizer.len());
             let len = tokenizer.len();
-            id.ok_or_else(|| Error::Invalid(format!("token '{word}', expected an id below {len}")))
+            id.ok_or_else(|| {
+                Error::Invalid(format!("token '{word}', expected an id below {len}").into())
+            })
         })
         .collect()
 }

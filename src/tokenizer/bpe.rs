@@ -6,8 +6,8 @@ use super::split::Split;
 use super::vocab::{NONE, Strings, Vocab};
 use super::{Output, SPACE};
 use crate::gguf::Gguf;
+use crate::memory::text;
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 
 /// Names under which whole words that are tokens are taken as they are, without merging.
@@ -30,16 +30,16 @@ impl Bpe {
         let key = "tokenizer.ggml.pre";
         let name = gguf.str(key)?.unwrap_or(if byte_level { "default" } else { "gemma-4" });
         let split = Split::from_name(name)
-            .ok_or_else(|| Error::Unsupported(format!("key '{key}' with value '{name}'")))?;
+            .ok_or_else(|| Error::Unsupported(text!("key '{key}' with value '{name}'")))?;
         let key = "tokenizer.ggml.merges";
         let strings = Strings::read(gguf, key)?;
-        let strings = strings.ok_or_else(|| Error::Missing(format!("key '{key}'")))?;
+        let strings = strings.ok_or_else(|| Error::Missing(text!("key '{key}'")))?;
         let merges: Vec<_> = strings.iter().filter_map(|merge| parse(vocab, merge)).collect();
         let mut table = Vec::new();
         let len = (merges.len() * 2 + 1).next_power_of_two();
         table
             .try_reserve_exact(len)
-            .map_err(|_| Error::Limit(format!("no memory for {} merges", merges.len())))?;
+            .map_err(|_| Error::Limit(text!("no memory for {} merges", merges.len())))?;
         table.resize(len, NONE);
         let whole_words = WHOLE_WORDS.contains(&name);
         let mut bpe = Self { split, whole_words, byte_level, merges, table };

@@ -2,8 +2,8 @@
 
 use super::vocab::{Kind, Vocab};
 use crate::gguf::Gguf;
+use crate::memory::{name, text};
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 
 /// Control tokens that end an answer, under the names families give them; a file often names only
@@ -41,12 +41,12 @@ pub(super) struct Specials {
 
 impl Specials {
     pub(super) fn read(gguf: &Gguf, vocab: &Vocab, bos: bool, eos: bool) -> Result<Self> {
-        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let key = |name: &str| name!("tokenizer.ggml.{name}");
         let id = |name: &str| -> Result<Option<u32>> {
             let Some(id) = gguf.u32(&key(name))? else { return Ok(None) };
             if vocab.len() > 0 && id as usize >= vocab.len() {
                 let (key, len) = (key(name), vocab.len());
-                return Err(Error::Invalid(format!("key '{key}' is {id}, beyond {len} tokens")));
+                return Err(Error::Invalid(text!("key '{key}' is {id}, beyond {len} tokens")));
             }
             Ok(Some(id))
         };

@@ -6,8 +6,8 @@ use super::vocab::{Kind, NONE, Vocab};
 use super::{Output, SPACE};
 use crate::bytes::Bytes;
 use crate::gguf::{Gguf, ValueType};
+use crate::memory::{name, text};
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 
 /// What an unknown character costs below the worst token, as SentencePiece has it.
@@ -31,7 +31,7 @@ struct Step {
 impl Unigram {
     pub(super) fn read(gguf: &Gguf, vocab: &Vocab) -> Result<Self> {
         let flag = |key: &str, default| {
-            Ok::<_, Error>(gguf.bool(&format!("tokenizer.ggml.{key}"))?.unwrap_or(default))
+            Ok::<_, Error>(gguf.bool(&name!("tokenizer.ggml.{key}"))?.unwrap_or(default))
         };
         let normal = (0..vocab.len() as u32).filter(|id| vocab.kind(*id) == Kind::Normal);
         let lowest = normal.map(|id| vocab.score(id)).fold(0f32, f32::min);
@@ -73,7 +73,7 @@ impl Unigram {
         let mut steps = Vec::new();
         steps
             .try_reserve_exact(text.len() + 1)
-            .map_err(|_| Error::Limit(format!("no memory for a text of {} bytes", text.len())))?;
+            .map_err(|_| Error::Limit(text!("no memory for a text of {} bytes", text.len())))?;
         steps.resize(text.len() + 1, none);
         steps[0].score = 0.0;
         let mut start = 0;
@@ -168,7 +168,7 @@ impl Charsmap {
         let of_bytes = matches!(array.kind, ValueType::U8 | ValueType::I8);
         let Some(trie_len) = whole.filter(|_| of_bytes) else {
             let (kind, len) = (array.kind.name(), array.len);
-            return Err(Error::Invalid(format!(
+            return Err(Error::Invalid(text!(
                 "key '{key}' is an array of {len} {kind}, expected bytes that hold a trie"
             )));
         };

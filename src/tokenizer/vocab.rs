@@ -2,8 +2,8 @@
 
 use crate::bytes::Bytes;
 use crate::gguf::{Gguf, ValueType};
+use crate::memory::{name, text};
 use crate::{Error, Result};
-use alloc::format;
 use alloc::vec::Vec;
 
 /// No token has this id.
@@ -51,7 +51,7 @@ impl Strings {
     pub(super) fn read(gguf: &Gguf, key: &str) -> Result<Option<Self>> {
         let Some(array) = gguf.array(key, ValueType::String)? else { return Ok(None) };
         let bytes = gguf.array_bytes(&array);
-        let too_large = || Error::Limit(format!("key '{key}' has {} strings", array.len));
+        let too_large = || Error::Limit(text!("key '{key}' has {} strings", array.len));
         if array.len > LEN_MAX || u32::try_from(bytes.len()).is_err() {
             return Err(too_large());
         }
@@ -121,7 +121,7 @@ impl Vocab {
     pub(super) fn read(gguf: &Gguf) -> Result<Self> {
         let key = "tokenizer.ggml.tokens";
         let tokens = Strings::read(gguf, key)?;
-        let tokens = tokens.ok_or_else(|| Error::Missing(format!("key '{key}'")))?;
+        let tokens = tokens.ok_or_else(|| Error::Missing(text!("key '{key}'")))?;
         let len = tokens.len();
         let kinds = read_array(gguf, "tokenizer.ggml.token_type", ValueType::I32, len, |value| {
             value.integer().map_or(Kind::Normal, Kind::from_number)
@@ -133,7 +133,7 @@ impl Vocab {
         let table = table(&tokens)?;
         let mut vocab = Self { tokens, kinds, scores, table, token_len_max, bytes: [NONE; 256] };
         vocab.bytes = core::array::from_fn(|byte| {
-            vocab.find(format!("<0x{byte:02X}>").as_bytes()).unwrap_or(NONE)
+            vocab.find(name!("<0x{byte:02X}>").as_bytes()).unwrap_or(NONE)
         });
         Ok(vocab)
     }
@@ -212,7 +212,7 @@ fn table(tokens: &Strings) -> Result<Vec<u32>> {
     let mut table = Vec::new();
     table
         .try_reserve_exact(len)
-        .map_err(|_| Error::Limit(format!("no memory for a table of {len} tokens")))?;
+        .map_err(|_| Error::Limit(text!("no memory for a table of {len} tokens")))?;
     table.resize(len, NONE);
     for (id, text) in tokens.iter().enumerate() {
         let mut place = Hash::START.with(text).place(len);
@@ -235,7 +235,7 @@ fn read_array<T>(
     let Some(array) = gguf.array(key, kind)? else { return Ok(Vec::new()) };
     if array.len != len {
         let found = array.len;
-        return Err(Error::Invalid(format!("key '{key}' has {found} values for {len} tokens")));
+        return Err(Error::Invalid(text!("key '{key}' has {found} values for {len} tokens")));
     }
     Ok(array.iter().map(convert).collect())
 }

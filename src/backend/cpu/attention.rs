@@ -8,6 +8,7 @@
 use super::product::Engine;
 use super::{Cpu, Memory};
 use crate::backend::{Cache, CacheShape, Row, View};
+use crate::memory::text;
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::{Isa, PanelArgs};
@@ -33,7 +34,7 @@ impl KeyValues {
         };
         of(shape.key_len).zip(of(shape.value_len)).ok_or_else(|| {
             let len = shape.context_len;
-            Error::Limit(alloc::format!("a cache of {len} positions has more bytes than addresses"))
+            Error::Limit(text!("a cache of {len} positions has more bytes than addresses"))
         })
     }
 
