@@ -7,9 +7,10 @@
 //! concatenating, splitting and permuting need no operation of their own.
 
 mod cpu;
-pub(crate) mod threads;
+mod threads;
 
 pub use cpu::{Cpu, CpuOptions};
+pub use threads::Executor;
 
 use crate::Result;
 use crate::gguf::Tensor;
@@ -109,7 +110,7 @@ pub enum Pairing {
 }
 
 /// A rotary position embedding.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RotaryShape {
     /// Radians a position, for each pair; twice as many values of a head are rotated.
     pub frequencies: Vec<f64>,

@@ -9,7 +9,7 @@ mod score;
 pub use score::{Score, log_probability};
 
 use crate::arch::{self, LoadOptions};
-use crate::backend::{Backend, Cpu, CpuOptions, Row};
+use crate::backend::{Backend, Cpu, CpuOptions, Executor, Row};
 use crate::gguf::Gguf;
 use crate::model::Decoder;
 use crate::{Error, Result};
@@ -25,8 +25,10 @@ pub struct Options {
     pub context_len: usize,
     /// Tokens of a prompt to process together; 0 means 512. More is faster and takes more memory.
     pub batch_len: usize,
-    /// Threads, the caller's included; 0 means one a core.
+    /// Threads, the caller's included; 0 means one a core, or all that are lent.
     pub threads: usize,
+    /// Threads to use instead of our own.
+    pub executor: Option<&'static dyn Executor>,
     /// Encoding of keys and values: F16, or F32 for twice the memory.
     pub cache: Format,
     /// Kernels to use instead of the fastest the CPU can run.
@@ -35,7 +37,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { context_len: 0, batch_len: 0, threads: 0, cache: Format::F16, isa: None }
+        Self {
+            context_len: 0,
+            batch_len: 0,
+            threads: 0,
+            executor: None,
+            cache: Format::F16,
+            isa: None,
+        }
     }
 }
 
@@ -68,7 +77,8 @@ impl Session {
     /// [`Error::Unsupported`] or [`Error::Invalid`] if the file holds no model this build runs,
     /// [`Error::Limit`] if memory does not suffice.
     pub fn open(gguf: &Gguf, options: &Options) -> Result<Self> {
-        let mut backend = Cpu::new(CpuOptions { threads: options.threads, isa: options.isa })?;
+        let Options { threads, executor, isa, .. } = *options;
+        let mut backend = Cpu::new(CpuOptions { threads, executor, isa })?;
         let sizes = LoadOptions {
             context_len: options.context_len,
             batch_len: options.batch_len,

@@ -27,7 +27,13 @@ fn same_bits_for_any_threads_chunks_and_kernels() {
     for model in models() {
         let gguf = Gguf::open(&model).expect("a model");
         for cache in [Format::F32, Format::F16] {
-            let base = Options { cache, threads: 1, batch_len: 64, context_len: 160, isa: None };
+            let base = Options {
+                cache,
+                threads: 1,
+                batch_len: 64,
+                context_len: 160,
+                ..Options::default()
+            };
             let scalar = attar::kernels::by_name("scalar");
             let mut first =
                 Session::open(&gguf, &Options { isa: scalar, ..base }).expect("a session");

@@ -28,6 +28,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/memory/hosted.rs",
     "src/memory/shared.rs",
     "src/backend/threads.rs",
+    "src/backend/threads/pool.rs",
     "src/main/allocations.rs",
 ];
 

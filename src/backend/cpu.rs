@@ -7,26 +7,29 @@ mod attention;
 mod experts;
 mod product;
 
-use super::threads::{Matrix, Pool};
+use super::threads::{Executor, Matrix, Threads};
 use super::{
     Backend, Buffer, Cache, CacheShape, NormKind, NormShape, Pairing, Rotary, RotaryShape,
     RouteShape, Routing, Row, View, Weight,
 };
 use crate::bytes::Bytes;
 use crate::gguf::Tensor;
-use crate::memory::text;
+use crate::memory::{self, Block, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, math};
 use attention::KeyValues;
+use bytemuck::Zeroable;
 use experts::Routes;
 use product::Engine;
 
 /// How to run on the CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOptions {
-    /// Threads, the caller's included; 0 means one a core.
+    /// Threads, the caller's included; 0 means one a core, or all that are lent.
     pub threads: usize,
+    /// Threads to use instead of our own.
+    pub executor: Option<&'static dyn Executor>,
     /// Kernels to use instead of the fastest the CPU can run.
     pub isa: Option<&'static Isa>,
 }
@@ -36,6 +39,7 @@ pub struct Cpu {
     memory: Memory,
     engine: Engine,
     claimed_bytes: usize,
+    cache_bytes: usize,
 }
 
 /// What handles stand for.
@@ -54,7 +58,7 @@ struct Memory {
 struct Angles {
     of: Option<Rotary>,
     rows: Vec<Row>,
-    values: Vec<(f32, f32)>,
+    values: Block<[f32; 2]>,
 }
 
 /// A matrix, or one an expert, where it lies in its file.
@@ -64,12 +68,12 @@ struct Matrices {
     cols: usize,
     experts: Vec<Bytes>,
     /// The values of a vector, which operations other than products read as f32.
-    vector: Vec<f32>,
+    vector: Block<f32>,
 }
 
 /// Rows of f32.
 struct Rows {
-    data: Vec<f32>,
+    data: Block<f32>,
     stride: usize,
 }
 
@@ -90,31 +94,20 @@ impl Rows {
     }
 }
 
-/// A vector of `len` copies of `value`, or an error where memory does not suffice.
-fn claim<T: Clone>(len: usize, value: T) -> Result<Vec<T>> {
-    let mut vector = Vec::new();
-    let bytes = len.saturating_mul(size_of::<T>());
-    vector
-        .try_reserve_exact(len)
-        .map_err(|_| Error::Limit(text!("no memory for a buffer of {bytes} bytes")))?;
-    vector.resize(len, value);
-    Ok(vector)
-}
-
 impl Cpu {
     /// A CPU without weights.
     ///
     /// # Errors
-    /// [`Error::Io`] if threads cannot be started.
+    /// [`Error::Io`] if threads cannot be started, [`Error::Limit`] if too many are asked for.
     pub fn new(options: CpuOptions) -> Result<Self> {
         let isa = options.isa.unwrap_or_else(attar_kernels::best);
-        let engine = Engine::new(isa, Pool::new(options.threads)?);
-        Ok(Self { memory: Memory::default(), engine, claimed_bytes: 0 })
+        let engine = Engine::new(isa, Threads::new(options.threads, options.executor)?)?;
+        Ok(Self { memory: Memory::default(), engine, claimed_bytes: 0, cache_bytes: 0 })
     }
 
     /// Threads in use, the caller's included.
     pub fn threads(&self) -> usize {
-        self.engine.pool.threads()
+        self.engine.pool.count()
     }
 
     /// Kernels in use.
@@ -122,11 +115,11 @@ impl Cpu {
         self.engine.isa
     }
 
-    /// A zeroed vector that counts as claimed.
-    fn claim<T: Clone>(&mut self, len: usize, value: T) -> Result<Vec<T>> {
-        let vector = claim(len, value)?;
-        self.claimed_bytes += len * size_of::<T>();
-        Ok(vector)
+    /// Zeros that count as claimed.
+    fn claim<T: Zeroable>(&mut self, len: usize) -> Result<Block<T>> {
+        let block = Block::claim(len)?;
+        self.claimed_bytes += Block::<T>::bytes(len);
+        Ok(block)
     }
 
     fn take(&mut self, buffer: Buffer) -> Rows {
@@ -167,13 +160,14 @@ impl Memory {
         if angles.of == Some(rotary) && angles.rows == rows {
             return;
         }
-        let shape = &self.rotaries[rotary.0 as usize];
-        angles.values.clear();
-        for row in rows {
-            angles.values.extend(shape.frequencies.iter().map(|f| {
-                let (sin, cos) = math::sin_cos(f64::from(row.position) * f);
-                (cos * shape.magnitude, sin * shape.magnitude)
-            }));
+        let RotaryShape { frequencies, magnitude, .. } = &self.rotaries[rotary.0 as usize];
+        for (row, values) in
+            rows.iter().zip(angles.values.chunks_exact_mut(frequencies.len().max(1)))
+        {
+            for (value, frequency) in values.iter_mut().zip(frequencies) {
+                let (sin, cos) = math::sin_cos(f64::from(row.position) * frequency);
+                *value = [cos * magnitude, sin * magnitude];
+            }
         }
         angles.of = Some(rotary);
         angles.rows.clear();
@@ -181,14 +175,22 @@ impl Memory {
     }
 }
 
+/// Puts a value into a table; says where.
+fn add<T>(table: &mut Vec<T>, value: T) -> Result<u32> {
+    memory::push(table, value)?;
+    Ok(table.len() as u32 - 1)
+}
+
 impl Backend for Cpu {
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
         let (format, cols) = (tensor.format()?, tensor.row_len());
-        let mut vector = self.claim(cols, 0.0)?;
-        format.info().dequantize(&tensor.bytes, &mut vector);
+        let mut vector = self.claim(cols)?;
+        if !vector.is_empty() {
+            format.info().dequantize(&tensor.bytes, &mut vector);
+        }
         let experts = Vec::new();
-        self.memory.weights.push(Matrices { format, rows: 1, cols, experts, vector });
-        Ok(Weight(self.memory.weights.len() as u32 - 1))
+        add(&mut self.memory.weights, Matrices { format, rows: 1, cols, experts, vector })
+            .map(Weight)
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
@@ -204,47 +206,44 @@ impl Backend for Cpu {
             )));
         }
         self.engine.expect(format, cols);
-        let experts = experts.iter().map(|t| t.bytes.clone()).collect();
-        self.memory.weights.push(Matrices { format, rows, cols, experts, vector: Vec::new() });
-        Ok(Weight(self.memory.weights.len() as u32 - 1))
+        let experts = memory::collect(experts.iter().map(|t| t.bytes.clone()))?;
+        let vector = Block::default();
+        add(&mut self.memory.weights, Matrices { format, rows, cols, experts, vector }).map(Weight)
     }
 
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
-        let data = self.claim(rows * width, 0.0)?;
-        self.memory.buffers.push(Rows { data, stride: width });
-        let buffer = Buffer(self.memory.buffers.len() as u32 - 1);
+        let data = self.claim(rows.saturating_mul(width))?;
+        let buffer = add(&mut self.memory.buffers, Rows { data, stride: width }).map(Buffer)?;
         Ok(View { buffer, row: 0, rows, column: 0, width })
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
         let (key_bytes, value_bytes) = KeyValues::bytes(&shape)?;
-        let (keys, values) = (self.claim(key_bytes, 0)?, self.claim(value_bytes, 0)?);
-        self.memory.caches.push(KeyValues { shape, keys, values });
-        Ok(Cache(self.memory.caches.len() as u32 - 1))
+        let (keys, values) = (self.claim(key_bytes)?, self.claim(value_bytes)?);
+        self.cache_bytes += key_bytes + value_bytes;
+        add(&mut self.memory.caches, KeyValues { shape, keys, values }).map(Cache)
     }
 
     fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
-        self.memory.rotaries.push(shape);
-        Ok(Rotary(self.memory.rotaries.len() as u32 - 1))
+        add(&mut self.memory.rotaries, shape).map(Rotary)
     }
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        let slots = rows * used;
+        let slots = rows.saturating_mul(used);
         let routes = Routes {
             used,
-            experts: self.claim(slots, 0)?,
-            weights: self.claim(slots, 0.0)?,
-            slots: self.claim(slots, 0)?,
-            sources: self.claim(slots, 0)?,
+            experts: self.claim(slots)?,
+            weights: self.claim(slots)?,
+            slots: self.claim(slots)?,
+            sources: self.claim(slots)?,
         };
-        self.memory.routings.push(routes);
-        Ok(Routing(self.memory.routings.len() as u32 - 1))
+        add(&mut self.memory.routings, routes).map(Routing)
     }
 
     fn seal(&mut self, rows: usize) -> Result<()> {
         let pairs = self.memory.rotaries.iter().map(|r| r.frequencies.len()).max().unwrap_or(0);
-        self.memory.angles.values = self.claim(rows * pairs, (0.0, 0.0))?;
-        self.memory.angles.rows = self.claim(rows, Row { sequence: 0, position: 0 })?;
+        self.memory.angles.values = self.claim(rows.saturating_mul(pairs))?;
+        self.memory.angles.rows = memory::reserved(rows)?;
         let memory = &self.memory;
         let used = memory.routings.iter().map(|r| r.used).max().unwrap_or(1);
         let scores = memory.caches.iter().map(KeyValues::scratch_len).max().unwrap_or(0);
@@ -257,7 +256,7 @@ impl Backend for Cpu {
     }
 
     fn cache_bytes(&self) -> usize {
-        self.memory.caches.iter().map(|cache| cache.keys.len() + cache.values.len()).sum()
+        self.cache_bytes
     }
 
     fn write(&mut self, out: View, values: &[f32]) {
@@ -344,7 +343,7 @@ impl Backend for Cpu {
         self.each_row(x, |memory, r, row| {
             let angles = &memory.angles.values[r * pairs..][..pairs];
             for head in row.chunks_exact_mut(x.width / heads) {
-                for (i, (cos, sin)) in angles.iter().enumerate() {
+                for (i, [cos, sin]) in angles.iter().enumerate() {
                     let (a, b) = match pairing {
                         Pairing::Adjacent => (2 * i, 2 * i + 1),
                         Pairing::Halves => (i, i + pairs),

@@ -1,142 +1,135 @@
-//! A pool of threads that divides rows, or blocks of columns, in contiguous shares.
+//! How work is divided among threads: in rows, or in blocks of columns.
 //!
-//! Threads spin between the operations of a token (a wake-up costs a thousand times more than a
-//! spinning barrier) and park when nothing has come for a while. Each reads its share from the front,
-//! as memory likes it; one that is done takes blocks from the back of another's, so that a slow core
-//! keeps nobody waiting. Which thread does which block never changes what is computed: blocks are
-//! whole outputs, and each output has one summation order.
+//! Each thread reads its share from the front, as memory likes it; one that is done takes blocks from
+//! the back of another's, so that a slow core keeps nobody waiting. Which thread does which block
+//! never changes what is computed: blocks are whole outputs, and each output has one summation order.
 #![allow(
     unsafe_code,
     reason = "parts of one slice go to several threads; the bounds are checked here"
 )]
 
+#[cfg(not(feature = "std"))]
+#[path = "threads/no_pool.rs"]
+mod pool;
+#[cfg(feature = "std")]
+mod pool;
+
+use crate::memory::{self, text};
 use crate::{Error, Result};
-use core::cell::UnsafeCell;
+use alloc::vec::Vec;
+use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use pool::Pool;
 
-/// Pauses before a waiting thread gives up its core: some 200 microseconds.
-const SPINS_MAX: usize = 8_000;
+/// More than any machine has, few enough to count shares.
+const THREADS_MAX: usize = 1024;
 
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// The threads. One of them is the caller's.
-#[derive(Debug)]
-pub(crate) struct Pool {
-    shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+/// Threads that a caller lends.
+///
+/// # Safety
+/// [`Executor::parallel_for`] calls `work` once for each number, on any threads and in any order, and
+/// returns when the last call has ended.
+pub unsafe trait Executor: Sync + fmt::Debug {
+    /// How many calls may run at a time.
+    fn threads(&self) -> usize;
+    /// Calls `work(i)` for each `i` below `count`.
+    fn parallel_for(&self, count: usize, work: &(dyn Fn(usize) + Sync));
 }
 
+/// The threads that share the work.
 #[derive(Debug)]
-struct Shared {
-    /// Counts jobs; a change tells the workers that `job` is new.
-    generation: AtomicUsize,
-    /// Workers that have not finished the current job.
-    remaining: AtomicUsize,
-    stop: AtomicBool,
-    panicked: AtomicBool,
-    /// One flag a worker, set while it is parked or about to park.
-    parked: Vec<AtomicBool>,
-    job: UnsafeCell<Option<*const Job<'static>>>,
+pub(crate) struct Threads {
+    hands: Hands,
+    count: usize,
     /// One a thread: the blocks of its share that nobody has taken.
-    untaken: Vec<Blocks>,
+    untaken: Vec<Untaken>,
 }
 
-/// A range of block numbers, taken from both ends; alone on its cache lines.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Blocks(AtomicU64);
+/// Whose threads they are.
+#[derive(Debug)]
+enum Hands {
+    Caller,
+    Own(Pool),
+    Lent(&'static dyn Executor),
+}
 
-impl Blocks {
+impl Hands {
+    /// Calls `job` for each number below `count`, and returns when all calls have ended.
+    fn run(&mut self, count: usize, job: &Job<'_>) {
+        match self {
+            Self::Caller => (0..count).for_each(job),
+            Self::Own(pool) => pool.run(job),
+            Self::Lent(executor) => executor.parallel_for(count, job),
+        }
+    }
+}
+
+/// A range of numbers, taken from both ends: the upper half of the bits holds the end. Alone on its
+/// cache lines, which processors fetch in pairs.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Untaken {
+    range: AtomicUsize,
+    _apart: [u64; 15],
+}
+
+impl Untaken {
+    const HALF: u32 = usize::BITS / 2;
+    const MAX: usize = (1 << Self::HALF) - 1;
+
     fn set(&self, range: Range<usize>) {
-        self.0.store((range.end as u64) << 32 | range.start as u64, Ordering::Relaxed);
+        self.range.store(range.end << Self::HALF | range.start, Ordering::Relaxed);
     }
 
-    /// The first block, for the thread whose share this is, or the last one, for any other.
+    /// The first number, for the thread whose share this is, or the last one, for any other.
     fn take(&self, first: bool) -> Option<usize> {
-        let split = |packed: u64| (packed & 0xffff_ffff, packed >> 32);
+        let split = |packed: usize| (packed & Self::MAX, packed >> Self::HALF);
         let rest = |packed| match (split(packed), first) {
             ((start, end), _) if start == end => None,
-            ((start, end), true) => Some(end << 32 | (start + 1)),
-            ((start, end), false) => Some((end - 1) << 32 | start),
+            ((start, end), true) => Some(end << Self::HALF | (start + 1)),
+            ((start, end), false) => Some((end - 1) << Self::HALF | start),
         };
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
+        let before = self.range.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
         let (start, end) = split(before);
-        Some(if first { start } else { end - 1 } as usize)
+        Some(if first { start } else { end - 1 })
     }
 }
 
-// SAFETY: `job` is written only by `Pool::run` while no worker reads it: before the generation
-// changes and after `remaining` has come down to zero. The pointee is `Sync`.
-unsafe impl Sync for Shared {}
-// SAFETY: as above; nothing in it belongs to one thread.
-unsafe impl Send for Shared {}
-
-impl Pool {
-    /// A pool of `threads` threads, the caller's included; 0 means as many as there are cores.
+impl Threads {
+    /// Up to `count` of the threads lent, 0 meaning all; without a lender, our own, of which 0 means
+    /// one a core, or the caller's alone where there is no operating system.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system refuses a thread.
-    pub(crate) fn new(threads: usize) -> Result<Self> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if threads == 0 { cores() } else { threads };
-        let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
-            remaining: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
-            parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
-            job: UnsafeCell::new(None),
-            untaken: (0..threads).map(|_| Blocks::default()).collect(),
-        });
-        let mut pool = Self { shared, workers: Vec::new() };
-        for thread in 1..threads {
-            let shared = Arc::clone(&pool.shared);
-            let worker = std::thread::Builder::new()
-                .name(std::format!("attar-{thread}"))
-                .spawn(move || work(&shared, thread))
-                .map_err(|e| Error::io("start a worker thread", e))?;
-            pool.workers.push(worker);
+    /// [`Error::Io`] if the system refuses a thread, [`Error::Limit`] if it never would grant as many.
+    pub(crate) fn new(count: usize, lent: Option<&'static dyn Executor>) -> Result<Self> {
+        let count = match lent.map(Executor::threads) {
+            Some(lent) if count == 0 => lent,
+            Some(lent) => count.min(lent),
+            None => count,
+        };
+        if count > THREADS_MAX {
+            return Err(Error::Limit(text!("{count} threads, expected at most {THREADS_MAX}")));
         }
-        Ok(pool)
+        let hands = match lent {
+            Some(executor) => Hands::Lent(executor),
+            None => Pool::start(count)?.map_or(Hands::Caller, Hands::Own),
+        };
+        let count = match &hands {
+            Hands::Caller => 1,
+            Hands::Own(pool) => pool.threads(),
+            Hands::Lent(_) => count.max(1),
+        };
+        let untaken = memory::collect((0..count).map(|_| Untaken::default()))?;
+        Ok(Self { hands, count, untaken })
     }
 
-    /// Threads, the caller's included.
-    pub(crate) fn threads(&self) -> usize {
-        self.workers.len() + 1
-    }
-
-    /// Calls `job(thread)` once on every thread and returns when all have finished.
-    fn run(&mut self, job: &Job<'_>) {
-        let job_pointer: *const Job<'_> = job;
-        // SAFETY: only the lifetime changes, and this function does not return before every
-        // worker has left the job.
-        let job_pointer =
-            unsafe { core::mem::transmute::<*const Job<'_>, *const Job<'static>>(job_pointer) };
-        // SAFETY: `remaining` is zero, so no worker looks at the cell.
-        unsafe { *self.shared.job.get() = Some(job_pointer) };
-        self.shared.remaining.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        for (worker, parked) in self.workers.iter().zip(&self.shared.parked) {
-            if parked.load(Ordering::SeqCst) {
-                worker.thread().unpark();
-            }
-        }
-        // A panic of this thread's share must not leave while others still use the job.
-        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        let mut spins = 0;
-        while self.shared.remaining.load(Ordering::Acquire) != 0 {
-            pause(&mut spins, std::thread::yield_now);
-        }
-        if let Err(panic) = own {
-            std::panic::resume_unwind(panic);
-        }
-        assert!(!self.shared.panicked.load(Ordering::Relaxed), "a worker thread panicked");
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     /// Cuts `data` into rows of `row_len` and calls `f(state, row index, row)` for each, a
@@ -148,7 +141,7 @@ impl Pool {
         row_len: usize,
         f: impl Fn(&mut S, usize, &mut [T]) + Sync,
     ) {
-        let threads = self.threads();
+        let threads = self.count;
         assert!(states.len() == threads && row_len > 0 && data.len().is_multiple_of(row_len));
         let rows = data.len() / row_len;
         if threads == 1 || rows == 1 {
@@ -156,7 +149,7 @@ impl Pool {
             return rows.for_each(|(r, row)| f(&mut states[0], r, row));
         }
         let (states, data) = (Parts::new(states), Parts::new(data));
-        self.run(&|thread| {
+        self.hands.run(threads, &|thread| {
             // SAFETY: each thread takes its own state.
             let state = unsafe { &mut states.get(thread, 1)[0] };
             for row in share(rows, threads, thread) {
@@ -175,42 +168,31 @@ impl Pool {
         block: usize,
         f: impl Fn(&mut S, usize, Columns<'_>) + Sync,
     ) {
-        let threads = self.threads();
+        let threads = self.count;
         assert!(states.len() == threads && block > 0);
         let Matrix { data, stride, first, width } = matrix;
         assert!(stride > 0 && data.len().is_multiple_of(stride) && first + width <= stride);
         let rows = data.len() / stride;
         let blocks = width.div_ceil(block);
-        assert!(u32::try_from(blocks).is_ok());
-        let shared = Arc::clone(&self.shared);
-        for (thread, untaken) in shared.untaken.iter().enumerate() {
-            untaken.set(share(blocks, threads, thread));
+        // Blocks are taken one by one, unless there are more than can be counted.
+        let unit = blocks.div_ceil(Untaken::MAX).max(1);
+        for (thread, untaken) in self.untaken.iter().enumerate() {
+            untaken.set(share(blocks.div_ceil(unit), threads, thread));
         }
         let (states, data) = (Parts::new(states), Parts::new(data));
-        self.run(&|thread| {
+        let Self { hands, untaken, .. } = self;
+        hands.run(threads, &|thread| {
             // SAFETY: each thread takes its own state.
             let state = unsafe { &mut states.get(thread, 1)[0] };
             for other in 0..threads {
-                while let Some(b) = shared.untaken[(thread + other) % threads].take(other == 0) {
-                    let start = b * block;
-                    let width = block.min(width - start);
-                    let first = first + start;
-                    f(state, start, Columns { data: &data, rows, stride, first, width });
+                while let Some(u) = untaken[(thread + other) % threads].take(other == 0) {
+                    for start in (u * unit..blocks.min((u + 1) * unit)).map(|b| b * block) {
+                        let (first, width) = (first + start, block.min(width - start));
+                        f(state, start, Columns { data: &data, rows, stride, first, width });
+                    }
                 }
             }
         });
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        for worker in self.workers.drain(..) {
-            worker.thread().unpark();
-            // A worker that panicked has said so already.
-            let _ = worker.join();
-        }
     }
 }
 
@@ -281,46 +263,6 @@ impl<'a, T> Parts<'a, T> {
 
 /// The part of `0..count` that `thread` of `threads` does.
 fn share(count: usize, threads: usize, thread: usize) -> Range<usize> {
-    count * thread / threads..count * (thread + 1) / threads
-}
-
-fn work(shared: &Shared, thread: usize) {
-    let mut seen = 0;
-    loop {
-        let mut spins = 0;
-        while shared.generation.load(Ordering::SeqCst) == seen {
-            pause(&mut spins, || {
-                let parked = &shared.parked[thread - 1];
-                parked.store(true, Ordering::SeqCst);
-                // The job may have come before the flag was seen; then nobody wakes this thread.
-                if shared.generation.load(Ordering::SeqCst) == seen {
-                    std::thread::park();
-                }
-                parked.store(false, Ordering::SeqCst);
-            });
-        }
-        seen += 1;
-        if shared.stop.load(Ordering::SeqCst) {
-            return;
-        }
-        // SAFETY: the caller wrote the cell before it changed the generation and writes it again
-        // only after this worker has counted itself out.
-        if let Some(job) = unsafe { *shared.job.get() } {
-            // SAFETY: `Pool::run` keeps the job alive until `remaining` is zero.
-            let job = unsafe { &*job };
-            if catch_unwind(AssertUnwindSafe(|| job(thread))).is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-        shared.remaining.fetch_sub(1, Ordering::Release);
-    }
-}
-
-fn pause(spins: &mut usize, give_up: impl FnOnce()) {
-    if *spins < SPINS_MAX {
-        *spins += 1;
-        core::hint::spin_loop();
-    } else {
-        give_up();
-    }
+    let start = |thread: usize| count / threads * thread + thread.min(count % threads);
+    start(thread)..start(thread + 1)
 }

@@ -54,7 +54,7 @@ impl SessionArgs {
             Err(_) => None,
         };
         let (context_len, batch_len, threads) = (self.ctx, self.batch, self.threads);
-        Ok(Options { context_len, batch_len, threads, cache, isa })
+        Ok(Options { context_len, batch_len, threads, cache, isa, executor: None })
     }
 
     /// A session over the model.

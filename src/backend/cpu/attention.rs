@@ -8,9 +8,8 @@
 use super::product::Engine;
 use super::{Cpu, Memory};
 use crate::backend::{Cache, CacheShape, Row, View};
-use crate::memory::text;
+use crate::memory::{Block, text};
 use crate::{Error, Result};
-use alloc::vec::Vec;
 use attar_kernels::{Isa, PanelArgs};
 
 /// Queries multiplied with the keys of one head at a time, unless more heads share the keys.
@@ -19,8 +18,8 @@ const QUERIES: usize = 16;
 /// Keys and values of one layer.
 pub(super) struct KeyValues {
     pub(super) shape: CacheShape,
-    pub(super) keys: Vec<u8>,
-    pub(super) values: Vec<u8>,
+    pub(super) keys: Block<u8>,
+    pub(super) values: Block<u8>,
 }
 
 impl KeyValues {
@@ -41,7 +40,8 @@ impl KeyValues {
     /// f32 a thread needs: queries, results and scores of as many columns as are taken at a time.
     pub(super) fn scratch_len(&self) -> usize {
         let CacheShape { context_len, key_len, value_len, .. } = self.shape;
-        self.group().max(QUERIES) * (context_len + key_len + value_len)
+        let columns = self.group().max(QUERIES);
+        columns.saturating_mul(context_len.saturating_add(key_len + value_len))
     }
 
     /// Query heads that share a head of the cache.

@@ -4,19 +4,19 @@
 use super::Cpu;
 use super::product::Batch;
 use crate::backend::{RouteShape, Routing, View, Weight};
-use alloc::vec::Vec;
+use crate::memory::Block;
 
 /// Where each row goes. A slot is one choice of one row: `row * used + choice`.
 pub(super) struct Routes {
     pub(super) used: usize,
     /// Expert of each slot.
-    pub(super) experts: Vec<u32>,
+    pub(super) experts: Block<u32>,
     /// Weight of each slot.
-    pub(super) weights: Vec<f32>,
+    pub(super) weights: Block<f32>,
     /// Slots of the expert at work.
-    pub(super) slots: Vec<u32>,
+    pub(super) slots: Block<u32>,
     /// Input row of each of those slots.
-    pub(super) sources: Vec<u32>,
+    pub(super) sources: Block<u32>,
 }
 
 impl Cpu {
@@ -49,16 +49,17 @@ impl Cpu {
         let shared = x.rows * routes.used == out.rows && routes.used > 1;
         assert!(shared || x.rows == out.rows);
         for expert in 0..weights.experts.len() {
-            routes.slots.clear();
-            routes.sources.clear();
+            let mut count = 0;
             for (slot, &of) in routes.experts[..out.rows].iter().enumerate() {
                 if of as usize == expert {
-                    routes.slots.push(slot as u32);
-                    routes.sources.push(if shared { slot / routes.used } else { slot } as u32);
+                    routes.slots[count] = slot as u32;
+                    routes.sources[count] = if shared { slot / routes.used } else { slot } as u32;
+                    count += 1;
                 }
             }
-            if !routes.slots.is_empty() {
-                let batch = Batch { sources: &routes.sources, targets: &routes.slots };
+            if count > 0 {
+                let (sources, targets) = (&routes.sources[..count], &routes.slots[..count]);
+                let batch = Batch { sources, targets };
                 self.engine.multiply(buffer.matrix(out), weights, expert, batch);
             }
         }

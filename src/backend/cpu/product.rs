@@ -1,12 +1,14 @@
 //! Matrix products: inputs are brought into the form the kernels read, once for all matrices that
 //! share them, and rows of the matrix are divided among the threads.
 
-use super::{Cpu, Matrices, Rows, claim};
+use super::{Cpu, Matrices, Rows};
 use crate::Result;
-use crate::backend::threads::{Matrix, Pool};
+use crate::backend::threads::{Matrix, Threads};
 use crate::backend::{Buffer, View, Weight};
+use crate::memory::{self, Block};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, PanelArgs};
+use bytemuck::Zeroable;
 
 /// From this many columns on, unpacking a panel of weights pays.
 const PANEL_COLUMNS_MIN: usize = 4;
@@ -16,17 +18,17 @@ const MATVEC_ROWS: usize = 16;
 /// Kernels, threads, and the memory products need.
 pub(super) struct Engine {
     pub(super) isa: &'static Isa,
-    pub(super) pool: Pool,
+    pub(super) pool: Threads,
     /// One a thread.
     pub(super) scratch: Vec<Scratch>,
     /// The input as [`Isa::matvec`] reads it, column after column.
-    activations: Vec<u8>,
+    activations: Block<u8>,
     /// What `activations` holds: a view, and whether as floats.
     holds: Option<(View, bool)>,
     /// The columns at work as [`Isa::panel`] reads them.
-    packed: Vec<u8>,
+    packed: Block<u8>,
     /// 0, 1, 2, ...: the rows of an ordinary product.
-    identity: Vec<u32>,
+    identity: Block<u32>,
     float_cols_max: usize,
     block_cols_max: usize,
     panel_bytes_max: usize,
@@ -35,9 +37,9 @@ pub(super) struct Engine {
 /// What one thread needs for itself.
 #[derive(Default)]
 pub(super) struct Scratch {
-    panel: Vec<u8>,
-    tile: Vec<f32>,
-    pub(super) attention: Vec<f32>,
+    panel: Block<u8>,
+    tile: Block<f32>,
+    pub(super) attention: Block<f32>,
 }
 
 /// Which columns are multiplied and to which rows of the output the results go.
@@ -47,21 +49,28 @@ pub(super) struct Batch<'a> {
     pub(super) targets: &'a [u32],
 }
 
+/// Zeros, their bytes added to `total`.
+fn claim<T: Zeroable>(len: usize, total: &mut usize) -> Result<Block<T>> {
+    let block = Block::claim(len)?;
+    *total += Block::<T>::bytes(len);
+    Ok(block)
+}
+
 impl Engine {
-    pub(super) fn new(isa: &'static Isa, pool: Pool) -> Self {
-        let scratch = (0..pool.threads()).map(|_| Scratch::default()).collect();
-        Self {
+    pub(super) fn new(isa: &'static Isa, pool: Threads) -> Result<Self> {
+        let scratch = memory::collect((0..pool.count()).map(|_| Scratch::default()))?;
+        Ok(Self {
             isa,
             pool,
             scratch,
-            activations: Vec::new(),
+            activations: Block::default(),
             holds: None,
-            packed: Vec::new(),
-            identity: Vec::new(),
+            packed: Block::default(),
+            identity: Block::default(),
             float_cols_max: 0,
             block_cols_max: 0,
             panel_bytes_max: 0,
-        }
+        })
     }
 
     /// Notes that matrices of `cols` columns will come.
@@ -79,17 +88,16 @@ impl Engine {
         let (float, block) = (self.float_cols_max, self.block_cols_max);
         let bytes =
             |of: fn(Format, usize) -> usize| of(Format::F32, float).max(of(Format::Q8_0, block));
-        self.activations = claim(rows * used * bytes(Isa::column_bytes), 0)?;
-        self.packed = claim(rows * bytes(Isa::packed_bytes), 0)?;
-        self.identity = claim(rows, 0)?;
+        let mut total = 0;
+        let slots = rows.saturating_mul(used);
+        self.activations = claim(slots.saturating_mul(bytes(Isa::column_bytes)), &mut total)?;
+        self.packed = claim(rows.saturating_mul(bytes(Isa::packed_bytes)), &mut total)?;
+        self.identity = claim(rows, &mut total)?;
         self.identity.iter_mut().enumerate().for_each(|(i, id)| *id = i as u32);
-        let mut total = self.activations.len() + self.packed.len() + rows * 4;
-        let panel = self.panel_bytes_max;
         for scratch in &mut self.scratch {
-            scratch.panel = claim(panel, 0)?;
-            scratch.tile = claim(rows * Isa::PANEL_ROWS_MAX, 0.0)?;
-            scratch.attention = claim(attention, 0.0)?;
-            total += panel + 4 * (scratch.tile.len() + attention);
+            scratch.panel = claim(self.panel_bytes_max, &mut total)?;
+            scratch.tile = claim(rows.saturating_mul(Isa::PANEL_ROWS_MAX), &mut total)?;
+            scratch.attention = claim(attention, &mut total)?;
         }
         Ok(total)
     }
