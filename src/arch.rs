@@ -18,6 +18,7 @@ use crate::gguf::Gguf;
 use crate::memory::text;
 use crate::model::Decoder;
 use crate::{Error, Result};
+use core::fmt;
 
 /// One architecture.
 pub struct Architecture {
@@ -36,6 +37,18 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "qwen3moe", load: qwen::load_3_moe },
 ];
 
+/// The names of all architectures.
+struct Known;
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ARCHITECTURES.iter().enumerate().try_for_each(|(i, row)| {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", row.name)
+        })
+    }
+}
+
 /// Reads the model of a file onto a device.
 ///
 /// # Errors
@@ -43,9 +56,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
 pub fn load(gguf: &Gguf, backend: &mut dyn Backend, options: &LoadOptions) -> Result<Decoder> {
     let name = gguf.architecture()?;
     let Some(row) = ARCHITECTURES.iter().find(|row| row.name == name) else {
-        let known = ARCHITECTURES.iter().map(|row| row.name).collect::<alloc::vec::Vec<_>>();
-        let known = known.join(", ");
-        return Err(Error::Unsupported(text!("architecture '{name}'; this build runs {known}")));
+        return Err(Error::Unsupported(text!("architecture '{name}'; this build runs {Known}")));
     };
     let mut loader = Loader::new(gguf, backend, options, row.name)?;
     let decoder = (row.load)(&mut loader)?;

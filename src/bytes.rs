@@ -1,7 +1,10 @@
 //! The bytes of a model wherever they lie: a mapped file, flash, or memory of our own.
 #![cfg_attr(feature = "std", allow(unsafe_code, reason = "mapping a file is one unsafe call"))]
 
-use alloc::sync::Arc;
+use crate::Result;
+use crate::memory::Shared;
+#[cfg(feature = "std")]
+use crate::memory::text;
 use alloc::vec::Vec;
 use core::ops::{Deref, Range};
 
@@ -15,9 +18,9 @@ pub struct Bytes {
 #[derive(Clone)]
 enum Source {
     Static(&'static [u8]),
-    Owned(Arc<Vec<u8>>),
+    Owned(Shared<Vec<u8>>),
     #[cfg(feature = "std")]
-    Mapped(Arc<memmap2::Mmap>),
+    Mapped(Shared<memmap2::Mmap>),
 }
 
 impl Bytes {
@@ -27,8 +30,8 @@ impl Bytes {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) naming the path.
     #[cfg(feature = "std")]
-    pub fn map(path: &std::path::Path) -> crate::Result<Self> {
-        let failed = |e| crate::Error::io(&alloc::format!("map {}", path.display()), e);
+    pub fn map(path: &std::path::Path) -> Result<Self> {
+        let failed = |e| crate::Error::io(&text!("map {}", path.display()), e);
         let file = std::fs::File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() == 0 {
             return Ok(Self::from_static(&[])); // nothing to map
@@ -37,7 +40,7 @@ impl Bytes {
         // are the hazard this function's page tells of.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
         let range = 0..map.len();
-        Ok(Self { source: Source::Mapped(Arc::new(map)), range })
+        Ok(Self { source: Source::Mapped(Shared::new(map)?), range })
     }
 
     /// Bytes that live as long as the program: flash, or `include_bytes!`.
@@ -45,17 +48,24 @@ impl Bytes {
         Self { range: 0..bytes.len(), source: Source::Static(bytes) }
     }
 
+    /// Takes bytes of our own.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self> {
+        Ok(Self { range: 0..bytes.len(), source: Source::Owned(Shared::new(bytes)?) })
+    }
+
+    /// Where the view starts in what it is a view of.
+    pub(crate) fn start(&self) -> usize {
+        self.range.start
+    }
+
     /// A part of the same bytes. The range must lie inside, as a slice's must.
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len());
         let start = self.range.start + range.start;
         Self { source: self.source.clone(), range: start..start + range.len() }
-    }
-}
-
-impl From<Vec<u8>> for Bytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { range: 0..bytes.len(), source: Source::Owned(Arc::new(bytes)) }
     }
 }
 

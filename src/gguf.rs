@@ -7,28 +7,27 @@
 mod read;
 #[cfg(feature = "std")]
 mod split;
+mod tensor;
 mod types;
 mod value;
 #[cfg(feature = "std")]
 pub mod write;
 
+pub use tensor::{Dims, Tensor, TensorName};
 pub use types::{TENSOR_TYPES, TensorType, ValueType};
 pub use value::{Array, Value};
 
 use crate::bytes::Bytes;
-use crate::memory::text;
+use crate::memory::{Shared, text};
 use crate::{Error, Result};
-use alloc::format;
-use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use attar_kernels::Format;
+use core::fmt;
 use core::ops::Range;
 
 /// An open file. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Gguf {
-    contents: Arc<Contents>,
+    contents: Shared<Contents>,
 }
 
 #[derive(Debug)]
@@ -54,62 +53,6 @@ struct Key {
     value: Range<usize>,
 }
 
-/// A tensor: what the table says of it, and its bytes where they lie.
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    /// Name.
-    pub name: String,
-    /// Encoding.
-    pub kind: &'static TensorType,
-    /// One to four sizes, the length of a row first; none is zero.
-    pub dims: Vec<usize>,
-    /// Whole rows, one after another.
-    pub bytes: Bytes,
-}
-
-impl Tensor {
-    /// The encoding, for kernels.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] where no kernel reads it.
-    pub fn format(&self) -> Result<Format> {
-        self.kind.format().ok_or_else(|| {
-            let (name, kind) = (&self.name, self.kind.name);
-            Error::Unsupported(text!("tensor '{name}' of type {kind}"))
-        })
-    }
-
-    /// Number of weights.
-    pub fn len(&self) -> usize {
-        self.dims.iter().product()
-    }
-
-    /// Whether there are no weights: never.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Length of a row.
-    pub fn row_len(&self) -> usize {
-        self.dims[0]
-    }
-
-    /// The slices along the last of at least two dimensions.
-    pub fn split_last(&self) -> Vec<Self> {
-        let (Some((&count, dims)), name) = (self.dims.split_last(), &self.name) else {
-            return Vec::new();
-        };
-        let len = self.bytes.len() / count;
-        let slice = |i: usize| Self {
-            name: format!("{name}[{i}]"),
-            kind: self.kind,
-            dims: dims.into(),
-            bytes: self.bytes.slice(i * len..(i + 1) * len),
-        };
-        (0..count).map(slice).collect()
-    }
-}
-
 impl Gguf {
     /// Maps a file, and the other parts where it is one of a split model
     /// (`NAME-00001-of-0000N.gguf`).
@@ -125,9 +68,13 @@ impl Gguf {
     ///
     /// # Errors
     /// [`Error::Format`] naming the key or tensor and the byte offset where it breaks the format's
-    /// rules, [`Error::Limit`] if it has more keys or tensors than any model.
+    /// rules, [`Error::Limit`] if it has more keys or tensors than any model, [`Error::Memory`].
     pub fn parse(bytes: Bytes) -> Result<Self> {
-        read::parse(bytes).map(|contents| Self { contents: Arc::new(contents) })
+        Self::new(read::parse(bytes)?)
+    }
+
+    fn new(contents: Contents) -> Result<Self> {
+        Ok(Self { contents: Shared::new(contents)? })
     }
 
     /// Version of the format: 1 to 3.
@@ -169,14 +116,16 @@ impl Gguf {
     fn typed<'a, T>(
         &'a self,
         name: &str,
-        expected: &str,
+        expected: impl fmt::Display,
         convert: impl Fn(Value<'a>) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let wrong = || {
             let kind = value.kind().name();
-            let found = value.integer().map_or(kind.into(), |v| format!("{kind} {v}"));
-            Error::Invalid(text!("key '{name}' is {found}, expected {expected}"))
+            Error::Invalid(match value.integer() {
+                Some(v) => text!("key '{name}' is {kind} {v}, expected {expected}"),
+                None => text!("key '{name}' is {kind}, expected {expected}"),
+            })
         };
         convert(value).map(Some).ok_or_else(wrong)
     }
@@ -230,7 +179,7 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::usize`].
     pub fn array(&self, name: &str, kind: ValueType) -> Result<Option<Array<'_>>> {
-        self.typed(name, &format!("an array of {}", kind.name()), |v| match v {
+        self.typed(name, format_args!("an array of {}", kind.name()), |v| match v {
             Value::Array(array) if array.kind == kind => Some(array),
             _ => None, // any other type is the error
         })
@@ -260,7 +209,7 @@ impl Gguf {
     /// A tensor.
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
         let Contents { tensors, by_name, .. } = &*self.contents;
-        let found = by_name.binary_search_by(|i| tensors[*i as usize].name.as_str().cmp(name));
+        let found = by_name.binary_search_by(|i| (*tensors[*i as usize].name).cmp(name));
         found.ok().map(|place| tensors[by_name[place] as usize].clone())
     }
 

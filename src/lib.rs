@@ -12,7 +12,7 @@
 //! while !tokenizer.is_end_of_text(ids[ids.len() - 1]) {
 //!     let mut logits = session.feed(&ids)?.to_vec();
 //!     ids = vec![sampler.sample(&mut logits)];
-//!     print!("{}", String::from_utf8_lossy(&tokenizer.piece(ids[0])));
+//!     print!("{}", String::from_utf8_lossy(&tokenizer.piece(ids[0])?));
 //! }
 //! # Ok::<(), attar::Error>(())
 //! ```
@@ -30,6 +30,7 @@
 //! | [`session`] | a model and a place in a text |
 //! | `compress` | models made smaller |
 #![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 extern crate alloc;
 

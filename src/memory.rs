@@ -2,7 +2,7 @@
 //! and regions that a caller lends.
 //!
 //! Nothing in this crate's core allocates in any other way. What is large (a cache, a buffer, a
-//! scratch) is a [`Block`]; what is small is a `Vec` made by the functions here.
+//! scratch) is a [`Block`] or a [`List`]; what is small is a `Vec` made by the functions here.
 #![allow(clippy::disallowed_methods, reason = "made fallible here")]
 
 mod arena;
@@ -11,19 +11,23 @@ mod bare;
 mod block;
 #[cfg(feature = "std")]
 mod hosted;
+mod list;
 mod shared;
 mod text;
 
 pub use arena::{Arena, Heap, within};
 pub use block::Block;
-pub use shared::Shared;
+pub use list::List;
+pub use shared::{Shared, boxed};
 pub use text::Text;
 
-pub(crate) use arena::{measure, taken};
-pub(crate) use shared::boxed;
+#[cfg(feature = "std")]
+pub(crate) use arena::is_lent;
+pub(crate) use arena::{measure, measures, taken};
 pub(crate) use text::{Name, name, text};
 
 use crate::{Error, Result};
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
 /// How an error says that `len` values found no room.
@@ -57,6 +61,13 @@ pub(crate) fn collect<T>(values: impl IntoIterator<Item = T>) -> Result<Vec<T>> 
 
 /// Appends one value.
 pub(crate) fn push<T>(values: &mut Vec<T>, value: T) -> Result<()> {
+    values.try_reserve(1).map_err(|_| lack::<T>(values.len() + 1))?;
+    values.push(value);
+    Ok(())
+}
+
+/// Puts one value into a heap.
+pub(crate) fn push_heap<T: Ord>(values: &mut BinaryHeap<T>, value: T) -> Result<()> {
     values.try_reserve(1).map_err(|_| lack::<T>(values.len() + 1))?;
     values.push(value);
     Ok(())

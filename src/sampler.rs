@@ -6,9 +6,8 @@
 mod penalties;
 mod random;
 
-use crate::memory::text;
+use crate::memory::{List, text};
 use crate::{Error, Result};
-use alloc::vec::Vec;
 use attar_kernels::math;
 use penalties::History;
 use random::Random;
@@ -86,7 +85,7 @@ pub struct Sampler {
     options: SamplerOptions,
     random: Random,
     history: History,
-    candidates: Vec<Candidate>,
+    candidates: List<Candidate>,
 }
 
 /// Neither the history nor its buffers grow beyond this.
@@ -127,14 +126,11 @@ impl Sampler {
     /// A sampler for logits of `vocab_len` tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the option that is out of its range, [`Error::Limit`] if memory does
-    /// not suffice.
+    /// [`Error::Invalid`] naming the option that is out of its range, [`Error::Memory`].
     pub fn new(options: &SamplerOptions, vocab_len: usize) -> Result<Self> {
         options.check()?;
-        let mut candidates = Vec::new();
-        candidates
-            .try_reserve_exact(vocab_len)
-            .map_err(|_| Error::Limit(text!("no memory for {vocab_len} candidates")))?;
+        let blank = Candidate { id: 0, logit: 0.0, p: 0.0 };
+        let candidates = List::claim(vocab_len, blank)?;
         let history = History::new(options)?;
         Ok(Self { options: *options, random: Random::new(options.seed), history, candidates })
     }
@@ -177,12 +173,10 @@ impl Sampler {
     /// The candidates, likeliest first, at most `top_k`.
     fn collect(&mut self, logits: &[f32]) {
         self.candidates.clear();
-        // The capacity was reserved for the vocabulary: a longer slice is cut off.
-        let room = self.candidates.capacity();
         let k = if self.options.top_k == 0 { usize::MAX } else { self.options.top_k };
         // A logit must beat the k-th best so far; few do. A NaN beats nothing.
         let mut least = f32::NEG_INFINITY;
-        for (id, &logit) in logits.iter().take(room).enumerate() {
+        for (id, &logit) in logits.iter().enumerate() {
             if logit > least {
                 self.candidates.push(Candidate { id: id as u32, logit, p: 0.0 });
                 if self.candidates.len() == k.saturating_mul(2) {
@@ -207,7 +201,7 @@ impl Sampler {
     fn normalize(&mut self, temperature: f32) {
         let Some(max) = self.candidates.first().map(|c| c.logit) else { return };
         let mut sum = 0.0;
-        for c in &mut self.candidates {
+        for c in self.candidates.iter_mut() {
             // An infinite logit leaves no room for others.
             let distance = if c.logit == max { 0.0 } else { (c.logit - max) / temperature };
             c.p = math::exp(distance);

@@ -11,10 +11,9 @@ pub use score::{Score, log_probability};
 use crate::arch::{self, LoadOptions};
 use crate::backend::{Backend, Cpu, CpuOptions, Executor, Row};
 use crate::gguf::Gguf;
+use crate::memory::{self, Block, List, Shared};
 use crate::model::Decoder;
 use crate::{Error, Result};
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use attar_kernels::{Format, Isa};
 use core::sync::atomic::AtomicBool;
 
@@ -48,12 +47,19 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    fn cpu(&self) -> CpuOptions {
+        CpuOptions { threads: self.threads, executor: self.executor, isa: self.isa }
+    }
+}
+
 /// Where a session's memory is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The file, mapped and used in place.
     pub file_bytes: usize,
-    /// Cache, buffers and scratch, claimed when the session was opened.
+    /// Cache, buffers and scratch, claimed when the session was opened. Where memory is lent, all of it
+    /// that opening takes; elsewhere without some kilobytes of tables.
     pub session_bytes: usize,
     /// Of these, keys and values; each position has an equal part.
     pub cache_bytes: usize,
@@ -65,9 +71,9 @@ pub struct Session {
     decoder: Decoder,
     position: usize,
     /// The batch at work.
-    rows: Vec<Row>,
-    cancel: Arc<AtomicBool>,
-    file_bytes: usize,
+    rows: List<Row>,
+    cancel: Shared<AtomicBool>,
+    plan: Plan,
 }
 
 impl Session {
@@ -75,21 +81,40 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Unsupported`] or [`Error::Invalid`] if the file holds no model this build runs,
-    /// [`Error::Limit`] if memory does not suffice.
+    /// [`Error::Memory`], and those of starting threads.
     pub fn open(gguf: &Gguf, options: &Options) -> Result<Self> {
-        let Options { threads, executor, isa, .. } = *options;
-        let mut backend = Cpu::new(CpuOptions { threads, executor, isa })?;
+        let (session, taken) = memory::taken(|| Self::load(gguf, options));
+        let mut session = session?;
+        session.plan.session_bytes = taken.unwrap_or(session.plan.session_bytes);
+        Ok(session)
+    }
+
+    fn load(gguf: &Gguf, options: &Options) -> Result<Self> {
+        let mut backend = Cpu::new(options.cpu())?;
         let sizes = LoadOptions {
             context_len: options.context_len,
             batch_len: options.batch_len,
             cache: options.cache,
         };
         let decoder = arch::load(gguf, &mut backend, &sizes)?;
-        let mut rows = Vec::new();
-        rows.try_reserve_exact(decoder.shape.batch_len)
-            .map_err(|_| Error::Limit("no memory for a batch".into()))?;
-        let cancel = Arc::new(AtomicBool::new(false));
-        Ok(Self { backend, decoder, position: 0, rows, cancel, file_bytes: gguf.file_bytes() })
+        let batch_len = decoder.shape.batch_len;
+        let rows = List::claim(batch_len, Row { sequence: 0, position: 0 })?;
+        let cancel = Shared::new(AtomicBool::new(false))?;
+        let plan = Plan {
+            file_bytes: gguf.file_bytes(),
+            session_bytes: backend.claimed_bytes() + Block::<Row>::bytes(batch_len),
+            cache_bytes: backend.cache_bytes(),
+        };
+        Ok(Self { backend, decoder, position: 0, rows, cancel, plan })
+    }
+
+    /// Where the memory of a session would be, byte for byte, without claiming it.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn plan_for(gguf: &Gguf, options: &Options) -> Result<Plan> {
+        let threads = Cpu::threads_for(options.cpu());
+        memory::measure(|| Ok(Self::open(gguf, &Options { threads, ..*options })?.plan))
     }
 
     /// Appends tokens; returns the logits that follow the last, one a token of the vocabulary.
@@ -147,9 +172,8 @@ impl Session {
     /// Runs one batch.
     fn advance(&mut self, ids: &[u32]) -> Result<()> {
         let start = self.position;
-        self.rows.clear();
-        self.rows
-            .extend((start..start + ids.len()).map(|p| Row { sequence: 0, position: p as u32 }));
+        let places = start..start + ids.len();
+        self.rows.set(places.map(|p| Row { sequence: 0, position: p as u32 }));
         self.decoder.forward(&mut self.backend, ids, &self.rows, &self.cancel)?;
         self.position += ids.len();
         Ok(())
@@ -174,8 +198,8 @@ impl Session {
 
     /// Setting it makes a call under way return [`Error::Cancelled`] within a layer's work; it stays
     /// set until the caller clears it.
-    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.cancel)
+    pub fn cancel_flag(&self) -> Shared<AtomicBool> {
+        self.cancel.clone()
     }
 
     /// Tokens held.
@@ -195,10 +219,7 @@ impl Session {
 
     /// Where the memory is.
     pub fn plan(&self) -> Plan {
-        let rows = self.rows.capacity() * size_of::<Row>();
-        let session_bytes = self.backend.claimed_bytes() + rows;
-        let cache_bytes = self.backend.cache_bytes();
-        Plan { file_bytes: self.file_bytes, session_bytes, cache_bytes }
+        self.plan
     }
 
     /// Threads in use, the caller's included.

@@ -22,7 +22,7 @@ mod wordpiece;
 pub use stream::TextStream;
 
 use crate::gguf::Gguf;
-use crate::memory::text;
+use crate::memory::{self, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use special::Specials;
@@ -57,8 +57,8 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn push(&mut self, id: u32) {
-        self.ids.push(id);
+    fn push(&mut self, id: u32) -> Result<()> {
+        memory::push(self.ids, id)
     }
 
     fn len(&self) -> usize {
@@ -72,14 +72,12 @@ impl Output<'_> {
     /// The token, or, where there is none, those of the bytes of its text.
     fn push_or_bytes(&mut self, id: u32, text: &[u8]) -> Result<()> {
         if id != NONE {
-            self.ids.push(id);
-            return Ok(());
+            return self.push(id);
         }
         if text.iter().any(|byte| self.vocab.byte(*byte).is_none()) {
             return self.push_unknown(text);
         }
-        self.ids.extend(text.iter().filter_map(|byte| self.vocab.byte(*byte)));
-        Ok(())
+        text.iter().filter_map(|byte| self.vocab.byte(*byte)).try_for_each(|id| self.push(id))
     }
 
     fn push_unknown(&mut self, text: &[u8]) -> Result<()> {
@@ -87,29 +85,30 @@ impl Output<'_> {
             let text = text.escape_ascii();
             return Err(Error::Invalid(text!("the vocabulary cannot spell '{text}'")));
         };
-        self.ids.push(id);
-        Ok(())
+        self.push(id)
     }
 }
 
 /// Appends `text` with its spaces made visible, after one more if `starts`.
-fn escape_spaces(text: &[u8], starts: bool, out: &mut Vec<u8>) {
+fn escape_spaces(text: &[u8], starts: bool, out: &mut Vec<u8>) -> Result<()> {
     if starts {
-        out.extend(SPACE);
+        memory::append(out, SPACE)?;
     }
-    for byte in text {
-        match byte {
-            b' ' => out.extend(SPACE),
-            _ => out.push(*byte),
+    for (i, word) in text.split(|byte| *byte == b' ').enumerate() {
+        if i > 0 {
+            memory::append(out, SPACE)?;
         }
+        memory::append(out, word)?;
     }
+    Ok(())
 }
 
 impl Tokenizer {
     /// Reads a file's vocabulary.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Invalid`] or [`Error::Unsupported`] naming the key.
+    /// [`Error::Missing`], [`Error::Invalid`] or [`Error::Unsupported`] naming the key,
+    /// [`Error::Memory`].
     pub fn load(gguf: &Gguf) -> Result<Self> {
         let key = "tokenizer.ggml.model";
         let name = gguf.str(key)?.ok_or_else(|| Error::Missing(text!("key '{key}'")))?;
@@ -151,15 +150,18 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a vocabulary without text, [`Error::Invalid`] for text that has
-    /// no tokens, where the vocabulary has none for unknown text either.
+    /// no tokens, where the vocabulary has none for unknown text either, [`Error::Memory`].
     pub fn encode(&self, text: &[u8], add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
         let Some(algorithm) = &self.algorithm else {
             return Err(Error::Unsupported("text: the vocabulary has only ids".into()));
         };
         let Specials { bos, eos, adds_bos, adds_eos, unknown, .. } = self.specials;
-        ids.extend(bos.filter(|_| add_special && adds_bos));
+        // Few texts have more tokens than bytes.
+        let mut ids = memory::reserved(text.len() + 2)?;
         let mut out = Output { ids: &mut ids, vocab: &self.vocab, unknown };
+        if let Some(id) = bos.filter(|_| add_special && adds_bos) {
+            out.push(id)?;
+        }
         let mut after_token = true;
         let mut rest = text;
         while !rest.is_empty() {
@@ -171,12 +173,14 @@ impl Tokenizer {
             }
             rest = &rest[plain.len()..];
             if let Some((_, id)) = found {
-                out.push(id);
+                out.push(id)?;
                 rest = &rest[self.vocab.text(id).len()..];
                 after_token = true;
             }
         }
-        ids.extend(eos.filter(|_| add_special && adds_eos));
+        if let Some(id) = eos.filter(|_| add_special && adds_eos) {
+            out.push(id)?;
+        }
         Ok(ids)
     }
 
@@ -196,16 +200,16 @@ impl Tokenizer {
         }
     }
 
-    /// Appends the text of a token; nothing for an id beyond the vocabulary, and nothing for a
-    /// control token unless `special`. A token may hold a part of a character.
-    pub fn append_piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+    /// Hands the text of a token to `put`, in parts; nothing for an id beyond the vocabulary, and
+    /// nothing for a control token unless `special`. A token may hold a part of a character.
+    pub fn spell(&self, id: u32, special: bool, put: &mut dyn FnMut(&[u8])) {
         let text = self.vocab.text(id);
         match self.vocab.kind(id) {
             Kind::Control | Kind::Unknown if !special => {}
-            Kind::Control | Kind::Unknown => out.extend(text),
-            Kind::Byte => out.extend(self.vocab.byte_of(id)),
-            Kind::UserDefined if self.is_byte_level() => out.extend(text),
-            Kind::Normal | Kind::UserDefined | Kind::Unused => self.append_text(text, out),
+            Kind::Control | Kind::Unknown => put(text),
+            Kind::Byte => put(self.vocab.byte_of(id).as_slice()),
+            Kind::UserDefined if self.is_byte_level() => put(text),
+            Kind::Normal | Kind::UserDefined | Kind::Unused => self.spell_text(text, put),
         }
     }
 
@@ -214,51 +218,65 @@ impl Tokenizer {
     }
 
     /// Undoes the vocabulary's spelling.
-    fn append_text(&self, text: &[u8], out: &mut Vec<u8>) {
+    fn spell_text(&self, text: &[u8], put: &mut dyn FnMut(&[u8])) {
         if self.is_byte_level() {
             for chunk in text.utf8_chunks() {
                 for c in chunk.valid().chars() {
                     match bpe::byte_of(c) {
-                        Some(byte) => out.push(byte),
-                        None => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+                        Some(byte) => put(&[byte]),
+                        None => put(c.encode_utf8(&mut [0; 4]).as_bytes()),
                     }
                 }
-                out.extend(chunk.invalid());
+                put(chunk.invalid());
             }
             return;
         }
         let mut rest = text;
-        while let Some((first, tail)) = rest.split_first() {
-            match rest.strip_prefix(SPACE) {
-                Some(tail) => {
-                    out.push(b' ');
-                    rest = tail;
-                }
-                None => {
-                    out.push(*first);
-                    rest = tail;
-                }
-            }
+        while let Some(at) = rest.windows(SPACE.len()).position(|part| part == SPACE) {
+            put(&rest[..at]);
+            put(b" ");
+            rest = &rest[at + SPACE.len()..];
         }
+        put(rest);
     }
 
-    /// The text of one token, as [`Tokenizer::append_piece`] without control tokens.
-    pub fn piece(&self, id: u32) -> Vec<u8> {
+    /// Appends what [`Tokenizer::spell`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; never if `out` has room for [`Tokenizer::piece_len_max`] more.
+    pub fn append_piece(&self, id: u32, special: bool, out: &mut Vec<u8>) -> Result<()> {
+        let mut result = Ok(());
+        self.spell(id, special, &mut |part| {
+            if result.is_ok() {
+                result = memory::append(out, part);
+            }
+        });
+        result
+    }
+
+    /// The text of one token, nothing for a control token.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn piece(&self, id: u32) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        self.append_piece(id, false, &mut out);
-        out
+        self.append_piece(id, false, &mut out)?;
+        Ok(out)
     }
 
     /// The text of tokens; `encode`'s inverse, also for the space some families put first.
-    pub fn decode(&self, ids: &[u32], special: bool) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn decode(&self, ids: &[u32], special: bool) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         for id in ids {
-            self.append_piece(*id, special, &mut out);
+            self.append_piece(*id, special, &mut out)?;
         }
         if self.puts_space_first() && out.first() == Some(&b' ') {
             out.remove(0);
         }
-        out
+        Ok(out)
     }
 
     fn puts_space_first(&self) -> bool {

@@ -80,10 +80,10 @@ fn a_full_arena_refuses_and_goes_on() {
         assert!(Shared::new([0u8; 17]).is_err());
         assert!(Shared::new(7u8).is_ok_and(|value| *value == 7));
         assert!(reserve(&mut values, 256), "all of it");
-        assert!(Block::<u8>::claim(1).is_err());
+        assert!(Block::claim(1, 0u8).is_err());
     });
     assert_eq!((arena.used(), arena.peak()), (0, 256));
-    assert!(Block::<u8>::claim(1).is_ok(), "outside there is more");
+    assert!(Block::claim(1, 0u8).is_ok(), "outside there is more");
 }
 
 #[test]
@@ -93,8 +93,11 @@ fn a_region_may_start_anywhere() {
         // SAFETY: inside the region, which one arena at a time uses.
         let arena = unsafe { Arena::new(region.0.wrapping_add(lost), 256 - lost) };
         inside(&arena, || {
-            assert!(Block::<u8>::claim(193).is_err());
-            assert!(Block::<u8>::claim(192).is_ok_and(|block| block.as_ptr() as usize % 64 == 0));
+            assert!(Block::claim(193, 0u8).is_err());
+            assert!(
+                Block::claim(192, 0u8)
+                    .is_ok_and(|block| (block.as_ptr() as usize).is_multiple_of(64))
+            );
         });
     }
 }
@@ -108,7 +111,7 @@ fn steps() -> attar::Result<()> {
         let grown = list.try_reserve_exact(100 * i + 1);
         grown.map_err(|e| attar::Error::Invalid(e.to_string().into()))?;
         list.push(7);
-        *block = Block::<f32>::claim(1000 * i + 5)?;
+        *block = Block::claim(1000 * i + 5, 0f32)?;
         let short = Shared::new(3u64)?;
         drop(short);
     }

@@ -95,9 +95,9 @@ fn special_tokens_are_parsed_only_when_asked_for() {
     assert_eq!(parsed, [151644, 872, 198, 6023, 151645]);
     let plain = tokenizer.encode(text, false, false).expect("ids");
     assert!(plain.iter().all(|id| *id < 151643) && plain.len() > parsed.len());
-    assert_eq!(tokenizer.decode(&plain, false), text);
-    assert_eq!(tokenizer.decode(&parsed, true), text);
-    assert_eq!(tokenizer.decode(&parsed, false), b"user\nhi");
+    assert_eq!(tokenizer.decode(&plain, false).expect("memory"), text);
+    assert_eq!(tokenizer.decode(&parsed, true).expect("memory"), text);
+    assert_eq!(tokenizer.decode(&parsed, false).expect("memory"), b"user\nhi");
     assert!(tokenizer.is_end_of_text(151645) && !tokenizer.is_end_of_text(872));
 }
 
@@ -122,7 +122,7 @@ fn families_add_their_first_and_last_tokens() {
 fn a_vocabulary_without_text_says_so() {
     let tokenizer = load(&own("tests/golden/llama.gguf"));
     assert!(matches!(tokenizer.encode(b"a", true, true), Err(Error::Unsupported(_))));
-    assert!(tokenizer.piece(3).is_empty() && tokenizer.bos().is_none());
+    assert!(tokenizer.piece(3).is_ok_and(|piece| piece.is_empty()) && tokenizer.bos().is_none());
 }
 
 /// Text of many scripts, spaces and signs, as well as of any characters.
@@ -144,11 +144,11 @@ fn round_trips(name: &str) {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let check = |bytes: &[u8]| {
         let ids = tokenizer.encode(bytes, false, false).expect("every byte can be spelt");
-        assert_eq!(tokenizer.decode(&ids, false), bytes, "{name}: {ids:?}");
+        assert_eq!(tokenizer.decode(&ids, false).expect("memory"), bytes, "{name}: {ids:?}");
         // In a stream the same text comes, in whole characters.
-        let mut stream = TextStream::new(&tokenizer);
+        let mut stream = TextStream::new(&tokenizer).expect("memory");
         let mut text = String::new();
-        ids.iter().for_each(|id| text.push_str(stream.push(&tokenizer, *id)));
+        ids.iter().for_each(|id| text.push_str(stream.push(&tokenizer, *id).expect("room")));
         text.push_str(stream.finish());
         // A vocabulary that starts a text with a space shows it here.
         let want = String::from_utf8_lossy(bytes);
@@ -163,7 +163,7 @@ fn round_trips(name: &str) {
     runner
         .run(&proptest::collection::vec(any::<u8>(), 0..40), |bytes| {
             let ids = tokenizer.encode(&bytes, false, false).expect("every byte can be spelt");
-            assert_eq!(tokenizer.decode(&ids, false), bytes, "{name}: {ids:?}");
+            assert_eq!(tokenizer.decode(&ids, false).expect("memory"), bytes, "{name}: {ids:?}");
             Ok(())
         })
         .expect("bytes come back");
@@ -180,13 +180,13 @@ fn any_text_and_any_bytes_come_back() {
 fn a_character_in_pieces_leaves_whole() {
     let tokenizer = load(&own("models/attar-stories.gguf"));
     let ids = tokenizer.encode("é🦙".as_bytes(), false, false).expect("ids");
-    let mut stream = TextStream::new(&tokenizer);
+    let mut stream = TextStream::new(&tokenizer).expect("memory");
     let parts: Vec<String> =
-        ids.iter().map(|id| stream.push(&tokenizer, *id).to_string()).collect();
+        ids.iter().map(|id| stream.push(&tokenizer, *id).expect("room").to_string()).collect();
     assert!(parts.len() >= 6, "the characters are spelt in bytes: {parts:?}");
     assert_eq!(parts.concat().trim_start(), "é🦙");
     assert!(parts.iter().all(|part| !part.contains('\u{fffd}')));
     // What never becomes whole comes out as a mark of that.
-    stream.push(&tokenizer, ids[ids.len() - 4]);
+    stream.push(&tokenizer, ids[ids.len() - 4]).expect("room");
     assert_eq!(stream.finish(), "\u{fffd}");
 }

@@ -4,7 +4,7 @@ use crate::backend::{
     Backend, CacheShape, NormKind, Pairing, Rotary, RotaryShape, RouteShape, Weight,
 };
 use crate::gguf::{Gguf, Tensor};
-use crate::memory::{name, text};
+use crate::memory::{self, name, text};
 use crate::model::attention::{Grouped, GroupedShape};
 use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
 use crate::model::linear::{Linear, Norm, Scale};
@@ -184,11 +184,11 @@ impl<'a> Loader<'a> {
         let mut divisors = Vec::new();
         if self.gguf.tensor("rope_freqs.weight").is_some() {
             let tensor = self.tensor("rope_freqs.weight", &[pairs])?;
-            divisors.resize(pairs, 1.0);
+            divisors = memory::filled(pairs, 1.0)?;
             tensor.format()?.info().dequantize(&tensor.bytes, &mut divisors);
         }
         let base = self.number("rope.freq_base")?.unwrap_or(10_000.0);
-        let (frequencies, magnitude) = frequencies(pairs, base, self.scaling()?, &divisors);
+        let (frequencies, magnitude) = frequencies(pairs, base, self.scaling()?, &divisors)?;
         self.backend.rotary(RotaryShape { frequencies, magnitude, pairing })
     }
 
@@ -224,18 +224,15 @@ impl<'a> Loader<'a> {
             query_norm = Some(self.rms_norm(&name("q_norm"), key_len)?);
             key_norm = Some(self.rms_norm(&name("k_norm"), key_len)?);
         }
-        self.scratch.include(&ScratchShape {
-            query: heads * key_len,
-            key: kv_heads * key_len,
-            value: kv_heads * value_len,
-            mixed: heads * value_len,
-            ..ScratchShape::default()
-        });
+        // A product too large for an address is the size of no tensor.
+        let (query, key) = (heads.saturating_mul(key_len), kv_heads.saturating_mul(key_len));
+        let (mixed, value) = (heads.saturating_mul(value_len), kv_heads.saturating_mul(value_len));
+        self.scratch.include(&ScratchShape { query, key, value, mixed, ..Default::default() });
         Ok(Grouped {
-            query: self.linear(&name("q"), heads * key_len, width)?,
-            key: self.linear(&name("k"), kv_heads * key_len, width)?,
-            value: self.linear(&name("v"), kv_heads * value_len, width)?,
-            output: self.linear(&name("output"), width, heads * value_len)?,
+            query: self.linear(&name("q"), query, width)?,
+            key: self.linear(&name("k"), key, width)?,
+            value: self.linear(&name("v"), value, width)?,
+            output: self.linear(&name("output"), width, mixed)?,
             query_norm,
             key_norm,
             rotary: Some(rotary),
@@ -317,10 +314,14 @@ impl<'a> Loader<'a> {
         let [experts, rows, cols] = dims;
         let name = name!("blk.{layer}.ffn_{part}_exps");
         let one = |e: usize| name!("blk.{layer}.ffn_{part}.{e}.weight");
-        let matrices: Vec<Tensor> = if self.gguf.tensor(&one(0)).is_some() {
-            (0..experts).map(|e| self.tensor(&one(e), &[cols, rows])).collect::<Result<_>>()?
+        let matrices = if self.gguf.tensor(&one(0)).is_some() {
+            let mut matrices = Vec::new();
+            for e in 0..experts {
+                memory::push(&mut matrices, self.tensor(&one(e), &[cols, rows])?)?;
+            }
+            matrices
         } else {
-            self.tensor(&name!("{name}.weight"), &[cols, rows, experts])?.split_last()
+            self.tensor(&name!("{name}.weight"), &[cols, rows, experts])?.split_last()?
         };
         let weight = self.backend.weight(&matrices)?;
         let mut scale = None;
@@ -340,15 +341,17 @@ impl<'a> Loader<'a> {
     ) -> Result<Decoder> {
         let rotary = self.rotary(pairing)?;
         let width = self.dims.width;
-        let mut layers = Vec::new();
+        // Each layer has tensors of its own: a file with fewer than it says is found out below.
+        let mut layers = memory::reserved(self.dims.layers.min(self.gguf.tensors().len()))?;
         for layer in 0..self.dims.layers {
             let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
             let attention = self.grouped(layer, rotary, head_norms)?;
             let before_feed = self.rms_norm(&name!("blk.{layer}.ffn_norm"), width)?;
-            layers.push(Layer {
+            let layer = Layer {
                 attention: Residual::pre_norm(before, attention),
                 feed: Residual::pre_norm(before_feed, feed(self, layer)?),
-            });
+            };
+            memory::push(&mut layers, layer)?;
         }
         self.decoder(layers)
     }

@@ -14,12 +14,11 @@ use super::{
 };
 use crate::bytes::Bytes;
 use crate::gguf::Tensor;
-use crate::memory::{self, Block, text};
+use crate::memory::{self, Block, List, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, math};
 use attention::KeyValues;
-use bytemuck::Zeroable;
 use experts::Routes;
 use product::Engine;
 
@@ -57,7 +56,7 @@ struct Memory {
 #[derive(Default)]
 struct Angles {
     of: Option<Rotary>,
-    rows: Vec<Row>,
+    rows: List<Row>,
     values: Block<[f32; 2]>,
 }
 
@@ -105,6 +104,11 @@ impl Cpu {
         Ok(Self { memory: Memory::default(), engine, claimed_bytes: 0, cache_bytes: 0 })
     }
 
+    /// The threads that a CPU of these options has.
+    pub fn threads_for(options: CpuOptions) -> usize {
+        Threads::count_for(options.threads, options.executor)
+    }
+
     /// Threads in use, the caller's included.
     pub fn threads(&self) -> usize {
         self.engine.pool.count()
@@ -115,9 +119,9 @@ impl Cpu {
         self.engine.isa
     }
 
-    /// Zeros that count as claimed.
-    fn claim<T: Zeroable>(&mut self, len: usize) -> Result<Block<T>> {
-        let block = Block::claim(len)?;
+    /// A block that counts as claimed.
+    fn claim<T: Copy>(&mut self, len: usize, value: T) -> Result<Block<T>> {
+        let block = Block::claim(len, value)?;
         self.claimed_bytes += Block::<T>::bytes(len);
         Ok(block)
     }
@@ -157,7 +161,7 @@ impl Memory {
     /// Makes `angles` those of `rotary` for this batch.
     fn turn(&mut self, rotary: Rotary, rows: &[Row]) {
         let angles = &mut self.angles;
-        if angles.of == Some(rotary) && angles.rows == rows {
+        if angles.of == Some(rotary) && *angles.rows == *rows {
             return;
         }
         let RotaryShape { frequencies, magnitude, .. } = &self.rotaries[rotary.0 as usize];
@@ -170,8 +174,7 @@ impl Memory {
             }
         }
         angles.of = Some(rotary);
-        angles.rows.clear();
-        angles.rows.extend_from_slice(rows);
+        angles.rows.set(rows.iter().copied());
     }
 }
 
@@ -184,7 +187,7 @@ fn add<T>(table: &mut Vec<T>, value: T) -> Result<u32> {
 impl Backend for Cpu {
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
         let (format, cols) = (tensor.format()?, tensor.row_len());
-        let mut vector = self.claim(cols)?;
+        let mut vector = self.claim(cols, 0.0)?;
         if !vector.is_empty() {
             format.info().dequantize(&tensor.bytes, &mut vector);
         }
@@ -212,14 +215,14 @@ impl Backend for Cpu {
     }
 
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
-        let data = self.claim(rows.saturating_mul(width))?;
+        let data = self.claim(rows.saturating_mul(width), 0.0)?;
         let buffer = add(&mut self.memory.buffers, Rows { data, stride: width }).map(Buffer)?;
         Ok(View { buffer, row: 0, rows, column: 0, width })
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
         let (key_bytes, value_bytes) = KeyValues::bytes(&shape)?;
-        let (keys, values) = (self.claim(key_bytes)?, self.claim(value_bytes)?);
+        let (keys, values) = (self.claim(key_bytes, 0)?, self.claim(value_bytes, 0)?);
         self.cache_bytes += key_bytes + value_bytes;
         add(&mut self.memory.caches, KeyValues { shape, keys, values }).map(Cache)
     }
@@ -232,18 +235,18 @@ impl Backend for Cpu {
         let slots = rows.saturating_mul(used);
         let routes = Routes {
             used,
-            experts: self.claim(slots)?,
-            weights: self.claim(slots)?,
-            slots: self.claim(slots)?,
-            sources: self.claim(slots)?,
+            experts: self.claim(slots, 0)?,
+            weights: self.claim(slots, 0.0)?,
+            slots: List::claim(slots, 0)?,
+            sources: List::claim(slots, 0)?,
         };
         add(&mut self.memory.routings, routes).map(Routing)
     }
 
     fn seal(&mut self, rows: usize) -> Result<()> {
         let pairs = self.memory.rotaries.iter().map(|r| r.frequencies.len()).max().unwrap_or(0);
-        self.memory.angles.values = self.claim(rows.saturating_mul(pairs))?;
-        self.memory.angles.rows = memory::reserved(rows)?;
+        self.memory.angles.values = self.claim(rows.saturating_mul(pairs), [0.0; 2])?;
+        self.memory.angles.rows = List::claim(rows, Row { sequence: 0, position: 0 })?;
         let memory = &self.memory;
         let used = memory.routings.iter().map(|r| r.used).max().unwrap_or(1);
         let scores = memory.caches.iter().map(KeyValues::scratch_len).max().unwrap_or(0);

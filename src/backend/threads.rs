@@ -100,28 +100,29 @@ impl Untaken {
 }
 
 impl Threads {
-    /// Up to `count` of the threads lent, 0 meaning all; without a lender, our own, of which 0 means
-    /// one a core, or the caller's alone where there is no operating system.
+    /// How many threads share the work where `wanted` are wanted: up to as many as are lent, 0 meaning
+    /// all; without a lender 0 means one a core, or one where there is no operating system.
+    pub(crate) fn count_for(wanted: usize, lent: Option<&'static dyn Executor>) -> usize {
+        match lent.map(|executor| executor.threads().max(1)) {
+            Some(lent) if wanted == 0 => lent,
+            Some(lent) => wanted.min(lent),
+            None => Pool::threads_for(wanted),
+        }
+    }
+
+    /// As many threads as [`Threads::count_for`] says, started unless they are lent.
     ///
     /// # Errors
     /// [`Error::Io`] if the system refuses a thread, [`Error::Limit`] if it never would grant as many.
-    pub(crate) fn new(count: usize, lent: Option<&'static dyn Executor>) -> Result<Self> {
-        let count = match lent.map(Executor::threads) {
-            Some(lent) if count == 0 => lent,
-            Some(lent) => count.min(lent),
-            None => count,
-        };
+    pub(crate) fn new(wanted: usize, lent: Option<&'static dyn Executor>) -> Result<Self> {
+        let count = Self::count_for(wanted, lent);
         if count > THREADS_MAX {
             return Err(Error::Limit(text!("{count} threads, expected at most {THREADS_MAX}")));
         }
         let hands = match lent {
             Some(executor) => Hands::Lent(executor),
-            None => Pool::start(count)?.map_or(Hands::Caller, Hands::Own),
-        };
-        let count = match &hands {
-            Hands::Caller => 1,
-            Hands::Own(pool) => pool.threads(),
-            Hands::Lent(_) => count.max(1),
+            None if count == 1 || memory::measures() => Hands::Caller,
+            None => Hands::Own(Pool::start(count)?),
         };
         let untaken = memory::collect((0..count).map(|_| Untaken::default()))?;
         Ok(Self { hands, count, untaken })

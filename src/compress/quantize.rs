@@ -45,7 +45,7 @@ pub fn quantize(
     let mut reports = Vec::new();
     for tensor in gguf.tensors() {
         let (to, instead_of) = target(tensor, format, tied)?;
-        let (name, dims) = (tensor.name.clone(), tensor.dims.clone());
+        let (name, dims) = (tensor.name.to_string(), tensor.dims.to_vec());
         let plan = TensorPlan { name: name.clone(), kind: to, dims };
         let bytes = (tensor.bytes.len(), plan.bytes());
         reports.push(Quantized { name, from: tensor.kind, to, bytes, instead_of });
@@ -97,7 +97,7 @@ fn target(
     format: Format,
     tied: bool,
 ) -> Result<(&'static TensorType, Option<Format>)> {
-    let name = tensor.name.as_str();
+    let name = &*tensor.name;
     let router = name.contains("ffn_gate_inp");
     let matrix = tensor.dims.len() > 1 && name.ends_with(".weight") && !name.contains("norm");
     if !matrix || router {

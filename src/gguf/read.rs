@@ -1,14 +1,14 @@
 //! Walking the header of a GGUF file, with every check.
 
+use super::tensor::{Dims, Tensor, TensorName};
 use super::types::{TensorType, ValueType};
 use super::value::Walk;
-use super::{Contents, Key, Tensor};
+use super::{Contents, Key};
 use crate::bytes::Bytes;
-use crate::memory::{Text, text};
+use crate::memory::{self, text};
 use crate::{Error, Result};
-use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 const MAGIC: &[u8] = b"GGUF";
@@ -18,12 +18,23 @@ const ALIGNMENT_MAX: usize = 1 << 20;
 const KEY_LEN_MAX: usize = 65535;
 const TENSOR_NAME_LEN_MAX: usize = 1024;
 /// More keys or tensors than the largest known model has, few enough to bound our tables.
-const COUNT_MAX: u64 = 1 << 16;
-const DIMS_MAX: usize = 4;
+const COUNT_MAX: usize = 1 << 16;
+/// As many as all but the largest files have.
+const ROWS_USUAL: usize = 4096;
+/// Bytes that a key, and a row of the tensor table, take at least.
+const KEY_BYTES_MIN: usize = 9;
+const TENSOR_BYTES_MIN: usize = 24;
+
+/// An error at a byte of the file.
+macro_rules! malformed {
+    ($at:expr, $($arguments:tt)*) => {
+        Error::Format { at: $at as u64, text: text!($($arguments)*) }
+    };
+}
 
 /// The header under way.
 struct Reader<'a> {
-    bytes: &'a [u8],
+    bytes: &'a Bytes,
     walk: Walk<'a>,
 }
 
@@ -32,18 +43,18 @@ pub(super) fn parse(bytes: Bytes) -> Result<Contents> {
     let version = reader.version()?;
     let tensor_count = reader.count("tensors")?;
     let key_count = reader.count("keys")?;
-    let mut keys = Vec::new();
+    let mut keys = reader.table(key_count, KEY_BYTES_MIN)?;
     for i in 0..key_count {
-        keys.push(reader.key(i, key_count)?);
+        memory::push(&mut keys, reader.key(i, key_count)?)?;
     }
     check_unique(&bytes, &keys)?;
     let alignment = alignment(&bytes, &keys)?;
-    let mut tensors = Vec::new();
-    let mut offsets = Vec::new();
+    let mut tensors = reader.table(tensor_count, TENSOR_BYTES_MIN)?;
+    let mut offsets = reader.table(tensor_count, TENSOR_BYTES_MIN)?;
     for i in 0..tensor_count {
         let (tensor, offset) = reader.tensor(i, tensor_count, alignment)?;
-        tensors.push(tensor);
-        offsets.push(offset);
+        memory::push(&mut tensors, tensor)?;
+        memory::push(&mut offsets, offset)?;
     }
     let data = reader.offset().next_multiple_of(alignment);
     place(&bytes, data, &mut tensors, &offsets)?;
@@ -57,17 +68,20 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.walk.bytes.len()
     }
 
-    fn error(&self, at: usize, what: &str) -> Error {
-        Error::Format { at: at as u64, text: text!("{what}") }
+    /// Room for a table; where it has more rows than usual, or than the rest of the file may hold,
+    /// it grows as they are read.
+    fn table<T>(&self, rows: usize, row_bytes_min: usize) -> Result<Vec<T>> {
+        memory::reserved(rows.min(ROWS_USUAL).min(self.walk.bytes.len() / row_bytes_min))
     }
 
     fn version(&mut self) -> Result<u32> {
-        let magic = self.walk.take(4).ok_or_else(|| self.error(0, "file ends before its magic"))?;
+        let magic = self.walk.take(4);
+        let magic = magic.ok_or_else(|| malformed!(0, "file ends before its magic"))?;
         if magic != MAGIC {
-            return Err(self.error(0, "no GGUF file: expected the magic 'GGUF'"));
+            return Err(malformed!(0, "no GGUF file: expected the magic 'GGUF'"));
         }
-        let version =
-            self.walk.u32().ok_or_else(|| self.error(4, "file ends before its version"))?;
+        let version = self.walk.u32();
+        let version = version.ok_or_else(|| malformed!(4, "file ends before its version"))?;
         if (1..=3).contains(&version.swap_bytes()) {
             return Err(Error::Unsupported("a big-endian GGUF file".into()));
         }
@@ -78,108 +92,115 @@ impl<'a> Reader<'a> {
         Ok(version)
     }
 
-    fn count(&mut self, what: &str) -> Result<u64> {
+    fn count(&mut self, what: &str) -> Result<usize> {
         let at = self.offset();
-        let ends = || format!("file ends before its count of {what}");
-        let count = self.walk.length().ok_or_else(|| self.error(at, &ends()))?;
-        if count > COUNT_MAX {
-            return Err(Error::Limit(text!(
-                "{count} {what} at byte {at}, expected at most {COUNT_MAX}"
-            )));
-        }
-        Ok(count)
+        let count = self.walk.length();
+        let count = count.ok_or_else(|| malformed!(at, "file ends before its count of {what}"))?;
+        usize::try_from(count).ok().filter(|count| *count <= COUNT_MAX).ok_or_else(|| {
+            Error::Limit(text!("{count} {what} at byte {at}, expected at most {COUNT_MAX}"))
+        })
     }
 
     /// A name of at most `len_max` bytes, and where it lies.
-    fn name(&mut self, what: &str, len_max: usize) -> Result<(&'a str, Range<usize>)> {
+    fn name(
+        &mut self,
+        what: fmt::Arguments<'_>,
+        len_max: usize,
+    ) -> Result<(&'a str, Range<usize>)> {
         let at = self.offset();
-        let wrong = |reader: &Self, why: &str| reader.error(at, &format!("name of {what} {why}"));
+        let name = self.walk.string();
         let name =
-            self.walk.string().ok_or_else(|| wrong(self, "runs past the end of the file"))?;
-        if name.len() > len_max {
-            return Err(wrong(
-                self,
-                &format!("has {} bytes, at most {len_max} are allowed,", name.len()),
-            ));
+            name.ok_or_else(|| malformed!(at, "name of {what} runs past the end of the file"))?;
+        let len = name.len();
+        if len > len_max {
+            let most = format_args!("at most {len_max} are allowed,");
+            return Err(malformed!(at, "name of {what} has {len} bytes, {most}"));
         }
-        let name = core::str::from_utf8(name).map_err(|_| wrong(self, "is not UTF-8"))?;
+        let name = core::str::from_utf8(name)
+            .map_err(|_| malformed!(at, "name of {what} is not UTF-8"))?;
         let end = self.offset();
-        Ok((name, end - name.len()..end))
+        Ok((name, end - len..end))
     }
 
-    fn key(&mut self, i: u64, count: u64) -> Result<Key> {
-        let (text, name) = self.name(&format!("key {} of {count}", i + 1), KEY_LEN_MAX)?;
+    fn key(&mut self, i: usize, count: usize) -> Result<Key> {
+        let (text, name) = self.name(format_args!("key {} of {count}", i + 1), KEY_LEN_MAX)?;
         let at = self.offset();
         let id = self.walk.u32();
-        let id = id
-            .ok_or_else(|| self.error(at, &format!("file ends before the type of key '{text}'")))?;
+        let id = id.ok_or_else(|| malformed!(at, "file ends before the type of key '{text}'"))?;
         let Some(kind) = ValueType::from_id(id) else {
-            let what = format!("key '{text}' has value type {id}, expected 0 to 12,");
-            return Err(self.error(at, &what));
+            return Err(malformed!(at, "key '{text}' has value type {id}, expected 0 to 12,"));
         };
         let start = self.offset();
-        let whole = self.walk.value(kind).is_some();
-        if !whole {
-            let what = format!("value of key '{text}' is no {} or runs past the end,", kind.name());
-            return Err(self.error(start, &what));
+        if self.walk.value(kind).is_none() {
+            let kind = kind.name();
+            let what = format_args!("value of key '{text}' is no {kind}");
+            return Err(malformed!(start, "{what} or runs past the end,"));
         }
         Ok(Key { name, kind, value: start..self.offset() })
     }
 
     /// A row of the tensor table, with the offset of its data. The bytes are found later.
-    fn tensor(&mut self, i: u64, count: u64, alignment: usize) -> Result<(Tensor, u64)> {
-        let (name, _) = self.name(&format!("tensor {} of {count}", i + 1), TENSOR_NAME_LEN_MAX)?;
+    fn tensor(&mut self, i: usize, count: usize, alignment: usize) -> Result<(Tensor, u64)> {
+        let what = format_args!("tensor {} of {count}", i + 1);
+        let (name, place) = self.name(what, TENSOR_NAME_LEN_MAX)?;
         let at = self.offset();
-        let wrong = |reader: &Self, why: &str| reader.error(at, &format!("tensor '{name}' {why}"));
-        let ends = "runs past the end of the file";
-        let dims_len = self.walk.u32().ok_or_else(|| wrong(self, ends))? as usize;
-        if dims_len == 0 || dims_len > DIMS_MAX {
-            return Err(wrong(
-                self,
-                &format!("has {dims_len} dimensions, expected 1 to {DIMS_MAX},"),
-            ));
+        let wrong = |why: fmt::Arguments<'_>| malformed!(at, "tensor '{name}' {why}");
+        let ends = || wrong(format_args!("runs past the end of the file"));
+        let dims = self.dims().ok_or_else(ends)?.map_err(|dim| match dim {
+            Wrong::Count(n) => wrong(format_args!("has {n} dimensions, expected 1 to 4,")),
+            Wrong::Size(n) => wrong(format_args!("has a dimension of {n}")),
+        })?;
+        let id = self.walk.u32().ok_or_else(ends)?;
+        let kind = TensorType::from_id(id)
+            .ok_or_else(|| wrong(format_args!("has the unknown type {id}")))?;
+        if kind.block_bytes == 0 {
+            let kind = kind.name;
+            return Err(Error::Unsupported(text!("tensor '{name}' of withdrawn type {kind}")));
         }
-        let mut dims = Vec::with_capacity(dims_len);
-        for _ in 0..dims_len {
-            let dim = self.walk.length().ok_or_else(|| wrong(self, ends))?;
-            match usize::try_from(dim) {
-                Ok(dim) if dim > 0 && dim <= isize::MAX as usize => dims.push(dim),
-                _ => return Err(wrong(self, &format!("has a dimension of {dim}"))),
+        let (row, block) = (dims[0], kind.block_len);
+        if !row.is_multiple_of(block) {
+            return Err(wrong(format_args!("has rows of {row}, no multiple of {block},")));
+        }
+        let offset = self.walk.number().map(u64::from_le_bytes).ok_or_else(ends)?;
+        if !offset.is_multiple_of(alignment as u64) {
+            return Err(wrong(format_args!("has data at {offset}, no multiple of {alignment},")));
+        }
+        let (name, bytes) = (TensorName(self.bytes.slice(place)), Bytes::from_static(&[]));
+        Ok((Tensor { name, kind, dims, bytes }, offset))
+    }
+
+    /// The sizes of a tensor; `None` where the file ends.
+    fn dims(&mut self) -> Option<Result<Dims, Wrong>> {
+        let mut sizes = [0; Dims::LEN_MAX];
+        let len = self.walk.u32()?;
+        let Some(sizes) = sizes.get_mut(..len as usize).filter(|sizes| !sizes.is_empty()) else {
+            return Some(Err(Wrong::Count(len)));
+        };
+        for size in &mut *sizes {
+            let found = self.walk.length()?;
+            match usize::try_from(found) {
+                Ok(found) if found > 0 && found <= isize::MAX as usize => *size = found,
+                _ => return Some(Err(Wrong::Size(found))),
             }
         }
-        let id = self.walk.u32().ok_or_else(|| wrong(self, ends))?;
-        let kind = TensorType::from_id(id)
-            .ok_or_else(|| wrong(self, &format!("has the unknown type {id}")))?;
-        if kind.block_bytes == 0 {
-            return Err(Error::Unsupported(text!(
-                "tensor '{name}' of withdrawn type {}",
-                kind.name
-            )));
-        }
-        if !dims[0].is_multiple_of(kind.block_len) {
-            let (row, block) = (dims[0], kind.block_len);
-            return Err(wrong(self, &format!("has rows of {row}, no multiple of {block},")));
-        }
-        let offset = self.walk.number().map(u64::from_le_bytes).ok_or_else(|| wrong(self, ends))?;
-        if !offset.is_multiple_of(alignment as u64) {
-            return Err(wrong(self, &format!("has data at {offset}, no multiple of {alignment},")));
-        }
-        Ok((Tensor { name: name.to_string(), kind, dims, bytes: Bytes::from_static(&[]) }, offset))
+        Some(Ok(Dims::new(sizes)))
     }
 }
 
-fn malformed(at: usize, text: Text) -> Error {
-    Error::Format { at: at as u64, text }
+/// Why there are no sizes.
+enum Wrong {
+    Count(u32),
+    Size(u64),
 }
 
 fn check_unique(bytes: &[u8], keys: &[Key]) -> Result<()> {
-    let mut places: Vec<&Range<usize>> = keys.iter().map(|key| &key.name).collect();
-    places.sort_by(|a, b| bytes[(*a).clone()].cmp(&bytes[(*b).clone()]));
+    let mut places = memory::collect(keys.iter().map(|key| &key.name))?;
+    places.sort_unstable_by_key(|place| (&bytes[(*place).clone()], place.start));
     for pair in places.windows(2) {
-        let name = &bytes[pair[1].clone()];
-        if bytes[pair[0].clone()] == *name {
-            let (name, at) = (String::from_utf8_lossy(name), pair[1].start.max(pair[0].start));
-            return Err(malformed(at, text!("key '{name}' occurs twice, again")));
+        let [first, again] = [0, 1].map(|i| &bytes[pair[i].clone()]);
+        if first == again {
+            let name = again.escape_ascii();
+            return Err(malformed!(pair[1].start, "key '{name}' occurs twice, again"));
         }
     }
     Ok(())
@@ -193,22 +214,18 @@ fn alignment(bytes: &[u8], keys: &[Key]) -> Result<usize> {
     let at = key.value.start;
     let value = match bytes[key.value.clone()].try_into() {
         Ok(value) if key.kind == ValueType::U32 => u32::from_le_bytes(value) as usize,
-        _ => {
-            let kind = key.kind.name();
-            return Err(malformed(at, text!("key '{name}' is {kind}, expected u32,")));
-        }
+        _ => return Err(malformed!(at, "key '{name}' is {}, expected u32,", key.kind.name())),
     };
     if value == 0 || !value.is_multiple_of(8) || value > ALIGNMENT_MAX {
-        let what =
-            text!("key '{name}' is {value}, expected a multiple of 8 up to {ALIGNMENT_MAX},");
-        return Err(malformed(at, what));
+        let expected = format_args!("expected a multiple of 8 up to {ALIGNMENT_MAX},");
+        return Err(malformed!(at, "key '{name}' is {value}, {expected}"));
     }
     Ok(value)
 }
 
 /// Gives each tensor its bytes, checking that they are there and no two overlap.
 fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) -> Result<()> {
-    let mut ranges = Vec::with_capacity(tensors.len());
+    let mut ranges = memory::reserved(tensors.len())?;
     for (tensor, offset) in tensors.iter_mut().zip(offsets) {
         let (name, dims, kind) = (&tensor.name, &tensor.dims, tensor.kind);
         let len = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
@@ -217,26 +234,22 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
             let start = data.checked_add(usize::try_from(*offset).ok()?)?;
             Some(start..start.checked_add(len)?)
         });
-        match range.filter(|range| range.end <= bytes.len()) {
-            Some(range) => {
-                tensor.bytes = bytes.slice(range.clone());
-                ranges.push((range, name));
-            }
-            None => {
-                let (kind, size) = (kind.name, bytes.len());
-                let what = text!(
-                    "tensor '{name}' of {dims:?} {kind} runs past the end of the file of {size} \
-                     bytes: its data starts {offset} bytes after the tables, which end"
-                );
-                return Err(malformed(data, what));
-            }
-        }
+        let Some(range) = range.filter(|range| range.end <= bytes.len()) else {
+            let (kind, size) = (kind.name, bytes.len());
+            let what = format_args!("tensor '{name}' of {dims:?} {kind}");
+            return Err(malformed!(
+                (data as u64).saturating_add(*offset),
+                "{what} runs past the end of the file of {size} bytes: its data starts"
+            ));
+        };
+        tensor.bytes = bytes.slice(range.clone());
+        memory::push(&mut ranges, (range, name))?;
     }
-    ranges.sort_by_key(|(range, _)| range.start);
+    ranges.sort_unstable_by_key(|(range, _)| range.start);
     for pair in ranges.windows(2) {
         let [(first, a), (second, b)] = pair else { continue };
         if first.end > second.start {
-            return Err(malformed(second.start, text!("tensors '{a}' and '{b}' overlap")));
+            return Err(malformed!(second.start, "tensors '{a}' and '{b}' overlap"));
         }
     }
     Ok(())
@@ -244,13 +257,13 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
 
 /// Indices sorted by name; two of one name are an error.
 pub(super) fn index(tensors: &[Tensor]) -> Result<Vec<u32>> {
-    let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
-    by_name.sort_by(|a, b| tensors[*a as usize].name.cmp(&tensors[*b as usize].name));
+    let mut by_name = memory::collect(0..tensors.len() as u32)?;
+    by_name.sort_unstable_by_key(|i| (&*tensors[*i as usize].name, *i));
     for pair in by_name.windows(2) {
         let [a, b] = [pair[0], pair[1]].map(|i| &tensors[i as usize].name);
-        if a == b {
-            let what = text!("tensor '{a}' occurs twice, rows {pair:?} of the table");
-            return Err(Error::Invalid(what));
+        if **a == **b {
+            let at = b.0.start();
+            return Err(malformed!(at, "tensor '{a}' occurs twice, rows {pair:?} of the table,"));
         }
     }
     Ok(by_name)

@@ -1,12 +1,12 @@
 //! Models split over several files, `NAME-00001-of-0000N.gguf`: the first part holds the metadata,
 //! each part its own tensors.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "paths need the system")]
 
 use super::{Contents, Gguf, read};
 use crate::bytes::Bytes;
 use crate::memory::text;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The format's numbering has five digits.
 const PARTS_MAX: usize = 99_999;
@@ -63,8 +63,8 @@ fn join(mut parts: Vec<Gguf>) -> Result<Gguf> {
     let rest = parts.split_off(1);
     let first = parts.remove(0);
     let expected = first.usize("split.tensors.count")?;
-    let mut contents = Arc::try_unwrap(first.contents)
-        .map_err(|_| Error::Invalid("a file being joined is in use".into()))?;
+    let in_use = || Error::Invalid("a file being joined is in use".into());
+    let mut contents = first.contents.into_inner().ok_or_else(in_use)?;
     for part in rest {
         contents.tensors.extend_from_slice(part.tensors());
         contents.file_bytes += part.file_bytes();
@@ -77,5 +77,5 @@ fn join(mut parts: Vec<Gguf>) -> Result<Gguf> {
         )));
     }
     let by_name = read::index(&contents.tensors)?;
-    Ok(Gguf { contents: Arc::new(Contents { by_name, ..contents }) })
+    Gguf::new(Contents { by_name, ..contents })
 }

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     terminal::cancel_on_interrupt(session.cancel_flag())?;
     let resident = peak_resident_bytes();
     let (threads, isa, plan) = (session.threads(), session.isa_name(), session.plan());
-    let mut generator = Generator::new(session, tokenizer, sampler);
+    let mut generator = Generator::new(session, tokenizer, sampler)?;
     let cache_bytes = (plan.cache_bytes as f64 / generator.session.context_len() as f64
         * (args.prompt_len as f64 + args.gen_len as f64 / 2.0)) as usize;
     let token_bytes = bytes_per_token(&gguf)? + cache_bytes;
@@ -196,7 +196,7 @@ fn bytes_per_token(gguf: &Gguf) -> Result<usize> {
     let experts = count("expert_count")?.unwrap_or(0).max(1);
     let used = count("expert_used_count")?.unwrap_or(1);
     let tied = gguf.tensor("output.weight").is_none();
-    let sizes = gguf.tensors().iter().map(|tensor| match tensor.name.as_str() {
+    let sizes = gguf.tensors().iter().map(|tensor| match &*tensor.name {
         "token_embd.weight" if !tied => 0,
         name if name.contains("_exps.") => tensor.bytes.len() / experts * used,
         _ => tensor.bytes.len(), // read whole

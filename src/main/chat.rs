@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (sampler, _) = args.sampler.sampler(session.vocab_len())?;
     let cancel = session.cancel_flag();
     terminal::cancel_on_interrupt(session.cancel_flag())?;
-    let mut generator = Generator::new(session, tokenizer, sampler);
+    let mut generator = Generator::new(session, tokenizer, sampler)?;
     let mut editor = rustyline::DefaultEditor::new().map_err(read_error)?;
     loop {
         let line = match editor.readline("> ") {

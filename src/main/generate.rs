@@ -129,10 +129,10 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    pub(crate) fn new(session: Session, tokenizer: Tokenizer, sampler: Sampler) -> Self {
+    pub(crate) fn new(session: Session, tokenizer: Tokenizer, sampler: Sampler) -> Result<Self> {
         let logits = vec![0.0; session.vocab_len()];
-        let stream = TextStream::new(&tokenizer);
-        Self { session, tokenizer, sampler, stream, logits }
+        let stream = TextStream::new(&tokenizer)?;
+        Ok(Self { session, tokenizer, sampler, stream, logits })
     }
 
     /// Feeds `ids`, then generates up to `len` tokens, handing each complete bit of text to `each`.
@@ -170,7 +170,7 @@ impl Generator {
                 break;
             }
             report.generated_tokens += 1;
-            each(self.stream.push(&self.tokenizer, id))?;
+            each(self.stream.push(&self.tokenizer, id)?)?;
             if report.generated_tokens == len {
                 break;
             }
@@ -190,7 +190,7 @@ impl Generator {
         self.feed(&[id])?;
         let id = self.sampler.sample(&mut self.logits);
         self.sampler.accept(id);
-        self.stream.push(&self.tokenizer, id);
+        self.stream.push(&self.tokenizer, id)?;
         Ok(id)
     }
 

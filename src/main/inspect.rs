@@ -62,9 +62,9 @@ fn describe(gguf: &Gguf) -> serde_json::Value {
     let metadata = gguf.metadata().map(|(key, value)| (key.to_string(), to_json(value)));
     let tensors = gguf.tensors().iter().map(|tensor| {
         json!({
-            "name": tensor.name,
+            "name": &*tensor.name,
             "type": tensor.kind.name,
-            "dims": tensor.dims,
+            "dims": &*tensor.dims,
             "bytes": tensor.bytes.len(),
             "runs": tensor.kind.format().is_some(),
         })

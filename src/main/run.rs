@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (sampler, seed) = args.sampler.sampler(session.vocab_len())?;
     terminal::cancel_on_interrupt(session.cancel_flag())?;
-    let mut generator = Generator::new(session, tokenizer, sampler);
+    let mut generator = Generator::new(session, tokenizer, sampler)?;
     let mut text = String::new();
     let mut show = |part: &str| {
         // A vocabulary with visible spaces starts a text with one.

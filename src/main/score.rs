@@ -40,21 +40,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let score = session.score_text(&tokenizer, text.as_bytes())?;
         if args.json {
             let tokens = score.tokens.iter().map(|(id, logprob)| {
-                let piece = tokenizer.piece(*id);
+                let piece = tokenizer.piece(*id)?;
                 let piece = String::from_utf8_lossy(&piece);
-                serde_json::json!({"id": id, "piece": piece, "logprob": logprob})
+                Ok(serde_json::json!({"id": id, "piece": piece, "logprob": logprob}))
             });
             reports.push(serde_json::json!({
                 "text": text,
                 "logprob": score.logprob,
                 "bits_per_byte": score.bits_per_byte,
-                "tokens": tokens.collect::<Vec<_>>(),
+                "tokens": tokens.collect::<Result<Vec<_>>>()?,
             }));
         } else {
             let (logprob, bits) = (score.logprob, score.bits_per_byte);
             terminal::print_line(&format!("{logprob:>12.4}  {bits:>9.4}  {text}"))?;
             for (id, logprob) in &score.tokens {
-                let piece = tokenizer.piece(*id);
+                let piece = tokenizer.piece(*id)?;
                 let piece = String::from_utf8_lossy(&piece);
                 terminal::print_line(&format!("{logprob:>12.4}             '{piece}' ({id})"))?;
             }

@@ -1,9 +1,9 @@
 //! Standard output that may be a closed pipe, progress on a terminal, and Ctrl-C.
 
+use attar::memory::Shared;
 use attar::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit status after Ctrl-C, as shells have it.
@@ -55,7 +55,7 @@ pub(crate) fn progress(len: u64, what: &'static str) -> ProgressBar {
 }
 
 /// Makes Ctrl-C set `flag`; a second one ends the program.
-pub(crate) fn cancel_on_interrupt(flag: Arc<AtomicBool>) -> Result<()> {
+pub(crate) fn cancel_on_interrupt(flag: Shared<AtomicBool>) -> Result<()> {
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());

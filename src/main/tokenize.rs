@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tokenizer = Tokenizer::load(&model::open(Some(&args.model))?)?;
     if let Some(ids) = &args.decode {
         let ids = parse_ids(ids, &tokenizer)?;
-        return terminal::print(&tokenizer.decode(&ids, args.parse_special));
+        return terminal::print(&tokenizer.decode(&ids, args.parse_special)?);
     }
     let text = match &args.text {
         Some(text) => text.clone().into_bytes(),
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut lines = String::new();
     for id in ids {
         let mut piece = Vec::new();
-        tokenizer.append_piece(id, true, &mut piece);
+        tokenizer.append_piece(id, true, &mut piece)?;
         lines.push_str(&format!("{id:>7} '{}'\n", String::from_utf8_lossy(&piece)));
     }
     terminal::print(lines.as_bytes())

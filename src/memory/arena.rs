@@ -237,6 +237,17 @@ pub(crate) fn measure<T: Copy>(f: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
+/// Whether memory comes from an arena, or would, if [`Heap`] is the program's allocator.
+#[cfg(feature = "std")]
+pub(crate) fn is_lent() -> bool {
+    current().is_some()
+}
+
+/// Whether the current arena measures.
+pub(crate) fn measures() -> bool {
+    current().is_some_and(|scope| scope.arena.measures)
+}
+
 /// Whether the current arena measures; it has counted a block of `bytes` then.
 pub(super) fn counted(bytes: usize) -> Result<bool> {
     match current() {

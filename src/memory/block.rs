@@ -1,10 +1,9 @@
-//! Large memory: zeroed, and aligned as vectors and cache lines are.
+//! Large memory, aligned as vectors and cache lines are.
 #![allow(unsafe_code, reason = "a vector cannot be aligned beyond what its values need")]
 
 use super::{arena, lack};
 use crate::Result;
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
-use bytemuck::Zeroable;
+use alloc::alloc::{Layout, alloc, dealloc};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
@@ -13,7 +12,7 @@ use core::ptr::NonNull;
 /// Bytes a block is aligned to and its size rounded up to.
 pub(super) const ALIGN: usize = 64;
 
-/// A fixed number of values, zero at first. Where a plan is being measured it stays empty.
+/// A fixed number of values. Where a plan is being measured it stays empty.
 pub struct Block<T> {
     values: NonNull<T>,
     len: usize,
@@ -31,20 +30,24 @@ fn layout<T>(len: usize) -> Option<Layout> {
     Layout::from_size_align(bytes, ALIGN).ok()
 }
 
-impl<T: Zeroable> Block<T> {
-    /// `len` zeros.
+impl<T: Copy> Block<T> {
+    /// `len` copies of `value`.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
-    pub fn claim(len: usize) -> Result<Self> {
+    pub fn claim(len: usize, value: T) -> Result<Self> {
         const { assert!(align_of::<T>() <= ALIGN) };
         let layout = layout::<T>(len).ok_or(lack::<T>(len))?;
         if layout.size() == 0 || arena::counted(layout.size())? {
             return Ok(Self::default());
         }
         // SAFETY: the size is not zero.
-        let values = NonNull::new(unsafe { alloc_zeroed(layout) }.cast());
-        Ok(Self { values: values.ok_or(lack::<T>(len))?, len, owns: PhantomData })
+        let values = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(lack::<T>(len))?;
+        for i in 0..len {
+            // SAFETY: the layout has room for `len` values.
+            unsafe { values.as_ptr().wrapping_add(i).write(value) };
+        }
+        Ok(Self { values, len, owns: PhantomData })
     }
 
     /// Bytes that a block of `len` values takes.
@@ -72,7 +75,7 @@ impl<T> Deref for Block<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the values are as many, and all zeros is a value, as `Zeroable` promises.
+        // SAFETY: `claim` wrote as many values.
         unsafe { core::slice::from_raw_parts(self.values.as_ptr(), self.len) }
     }
 }
@@ -96,17 +99,17 @@ mod tests {
     use crate::Error;
 
     #[test]
-    fn blocks_are_zero_and_aligned() {
+    fn blocks_are_filled_and_aligned() {
         for len in [0, 1, 15, 16, 17, 1000] {
-            let mut block = Block::<u32>::claim(len).expect("little memory");
+            let mut block = Block::claim(len, 7u32).expect("little memory");
             assert_eq!((block.len(), block.as_ptr() as usize % ALIGN * len), (len, 0));
-            assert!(block.iter().all(|value| *value == 0));
-            block.fill(7);
+            assert!(block.iter().all(|value| *value == 7));
+            block.fill(8);
             assert_eq!(Block::<u32>::bytes(len), (4 * len).next_multiple_of(64));
         }
         let lack = |len: usize| Some(Error::Memory { bytes: len.saturating_mul(4) });
         for len in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 4 - 16] {
-            assert_eq!(Block::<u32>::claim(len).err(), lack(len));
+            assert_eq!(Block::claim(len, 0u32).err(), lack(len));
         }
     }
 }

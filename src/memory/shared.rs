@@ -11,10 +11,13 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
-/// A value on the heap.
-pub(crate) fn boxed<T>(value: T) -> Result<Box<T>> {
+/// A value on the heap; the type must have a size.
+///
+/// # Errors
+/// [`Error::Memory`](crate::Error::Memory).
+pub fn boxed<T>(value: T) -> Result<Box<T>> {
     let layout = Layout::new::<T>();
-    assert!(layout.size() > 0);
+    const { assert!(size_of::<T>() > 0) };
     // SAFETY: the size is not zero.
     let pointer = unsafe { alloc(layout) }.cast::<T>();
     if pointer.is_null() {

@@ -1,5 +1,7 @@
 //! Rotary position embeddings (RoFormer, arXiv 2104.09864) and the ways to stretch them.
 
+use crate::Result;
+use crate::memory;
 use alloc::vec::Vec;
 use attar_kernels::math;
 use core::f64::consts::TAU;
@@ -36,16 +38,24 @@ pub struct Yarn {
 /// Radians a position for each of `pairs` pairs, and what rotated values are multiplied by.
 ///
 /// `divisors`, one a pair or none, are the file's own (Llama 3 scales this way).
-pub fn frequencies(pairs: usize, base: f64, scaling: Scaling, divisors: &[f32]) -> (Vec<f64>, f32) {
+///
+/// # Errors
+/// [`Error::Memory`](crate::Error::Memory).
+pub fn frequencies(
+    pairs: usize,
+    base: f64,
+    scaling: Scaling,
+    divisors: &[f32],
+) -> Result<(Vec<f64>, f32)> {
     let log_base = math::ln64(base);
     let plain = |i: usize| math::exp64(-(i as f64) / pairs as f64 * log_base);
     let divisor = |i: usize| divisors.get(i).map_or(1.0, |d| f64::from(*d));
     let all = |scale: &dyn Fn(usize) -> f64| {
-        (0..pairs).map(|i| plain(i) * scale(i) / divisor(i)).collect()
+        memory::collect((0..pairs).map(|i| plain(i) * scale(i) / divisor(i)))
     };
-    match scaling {
-        Scaling::None => (all(&|_| 1.0), 1.0),
-        Scaling::Linear { factor } => (all(&|_| 1.0 / factor), 1.0),
+    Ok(match scaling {
+        Scaling::None => (all(&|_| 1.0)?, 1.0),
+        Scaling::Linear { factor } => (all(&|_| 1.0 / factor)?, 1.0),
         Scaling::Yarn(yarn) => {
             // The pair that turns `n` times over the training length.
             let turning = |n: f64| {
@@ -59,9 +69,9 @@ pub fn frequencies(pairs: usize, base: f64, scaling: Scaling, divisors: &[f32]) 
                 let divided = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                 divided / yarn.factor + (1.0 - divided)
             };
-            (all(&scale), magnitude as f32)
+            (all(&scale)?, magnitude as f32)
         }
-    }
+    })
 }
 
 fn floor(x: f64) -> f64 {

@@ -154,7 +154,7 @@ impl Scratch {
     /// Claims buffers of `rows` rows.
     ///
     /// # Errors
-    /// [`crate::Error::Limit`] where memory does not suffice.
+    /// [`crate::Error::Memory`].
     pub fn claim(backend: &mut dyn Backend, rows: usize, shape: &ScratchShape) -> Result<Self> {
         let mut buffer = |width: usize| backend.buffer(rows, width.max(1));
         let (x, h, y) = (buffer(shape.width)?, buffer(shape.width)?, buffer(shape.width)?);
@@ -163,7 +163,7 @@ impl Scratch {
         let (gate, up) = (buffer(shape.hidden)?, buffer(shape.hidden)?);
         let mut experts = None;
         if shape.experts > 0 {
-            let slots = rows * shape.experts_used;
+            let slots = rows.saturating_mul(shape.experts_used);
             experts = Some(ExpertScratch {
                 scores: backend.buffer(rows, shape.experts)?,
                 gate: backend.buffer(slots, shape.expert_hidden)?,

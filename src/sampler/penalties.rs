@@ -1,68 +1,73 @@
 //! What lowers the logits of tokens that were there before.
 
 use super::SamplerOptions;
-use crate::{Error, Result};
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+use crate::Result;
+use crate::memory::{Block, List};
 use attar_kernels::math;
 
 const BREAKERS_MAX: usize = 8;
 
 /// The latest tokens, and buffers for what is counted over them.
 pub(super) struct History {
-    /// Oldest first.
-    tokens: VecDeque<u32>,
-    len_max: usize,
+    tokens: Ring,
     /// Tokens in order, for counting equal ones.
-    sorted: Vec<u32>,
+    sorted: List<u32>,
     /// `(token, length of the repetition it would continue)`.
-    repeats: Vec<(u32, usize)>,
+    repeats: List<(u32, usize)>,
     /// The tokens from the last back, up to a breaker, and their Z function.
-    reversed: Vec<u32>,
-    z: Vec<usize>,
-    breakers: Vec<u32>,
+    reversed: List<u32>,
+    z: Block<usize>,
+    breakers: List<u32>,
+}
+
+/// As many tokens as there is room for, the latest ones.
+struct Ring {
+    room: Block<u32>,
+    /// Where the next token goes.
+    next: usize,
+    len: usize,
+}
+
+impl Ring {
+    fn push(&mut self, id: u32) {
+        if let Some(place) = self.room.get_mut(self.next) {
+            *place = id;
+            self.next = (self.next + 1) % self.room.len();
+            self.len = self.room.len().min(self.len + 1);
+        }
+    }
+
+    /// From the latest back.
+    fn latest(&self) -> impl Iterator<Item = u32> {
+        let (before, after) = self.room.split_at(self.next);
+        before.iter().rev().chain(after.iter().rev()).take(self.len).copied()
+    }
 }
 
 impl History {
     pub(super) fn new(options: &SamplerOptions) -> Result<Self> {
         let dry = if options.dry_multiplier > 0.0 { options.dry_last_n } else { 0 };
-        let len_max = options.penalty_last_n.max(dry);
-        let limit = |_| Error::Limit("no memory for the sampler's history".into());
-        let mut history = Self {
-            tokens: VecDeque::new(),
-            len_max,
-            sorted: Vec::new(),
-            repeats: Vec::new(),
-            reversed: Vec::new(),
-            z: Vec::new(),
-            breakers: Vec::new(),
-        };
-        history.tokens.try_reserve_exact(len_max).map_err(limit)?;
-        history.sorted.try_reserve_exact(options.penalty_last_n).map_err(limit)?;
-        history.repeats.try_reserve_exact(dry).map_err(limit)?;
-        history.reversed.try_reserve_exact(dry).map_err(limit)?;
-        history.z.try_reserve_exact(dry).map_err(limit)?;
-        history.breakers.try_reserve_exact(BREAKERS_MAX).map_err(limit)?;
-        Ok(history)
+        let room = Block::claim(options.penalty_last_n.max(dry), 0)?;
+        Ok(Self {
+            tokens: Ring { room, next: 0, len: 0 },
+            sorted: List::claim(options.penalty_last_n, 0)?,
+            repeats: List::claim(dry, (0, 0))?,
+            reversed: List::claim(dry, 0)?,
+            z: Block::claim(dry, 0)?,
+            breakers: List::claim(BREAKERS_MAX, 0)?,
+        })
     }
 
     pub(super) fn set_breakers(&mut self, ids: &[u32]) {
-        self.breakers.clear();
-        self.breakers.extend(ids.iter().take(BREAKERS_MAX));
+        self.breakers.set(ids.iter().copied());
     }
 
     pub(super) fn push(&mut self, id: u32) {
-        if self.len_max == 0 {
-            return;
-        }
-        if self.tokens.len() == self.len_max {
-            self.tokens.pop_front();
-        }
-        self.tokens.push_back(id);
+        self.tokens.push(id);
     }
 
     pub(super) fn clear(&mut self) {
-        self.tokens.clear();
+        self.tokens.len = 0;
     }
 
     /// Repetition, frequency and presence penalties.
@@ -71,8 +76,7 @@ impl History {
         if options.repeat_penalty == 1.0 && frequency == 0.0 && presence == 0.0 {
             return;
         }
-        self.sorted.clear();
-        self.sorted.extend(self.tokens.iter().rev().take(options.penalty_last_n));
+        self.sorted.set(self.tokens.latest().take(options.penalty_last_n));
         self.sorted.sort_unstable();
         for equal in self.sorted.chunk_by(|a, b| a == b) {
             let Some(logit) = logits.get_mut(equal[0] as usize) else { continue };
@@ -90,10 +94,9 @@ impl History {
         if options.dry_multiplier == 0.0 {
             return;
         }
-        let latest = self.tokens.iter().rev().take(options.dry_last_n);
-        self.reversed.clear();
-        self.reversed.extend(latest.take_while(|id| !self.breakers.contains(id)));
-        z_function(&self.reversed, &mut self.z);
+        let latest = self.tokens.latest().take(options.dry_last_n);
+        self.reversed.set(latest.take_while(|id| !self.breakers.contains(id)));
+        z_function(&self.reversed, &mut self.z[..self.reversed.len()]);
         self.repeats.clear();
         // An end repeated `i` tokens back was followed by the token at `i - 1`.
         for i in 1..self.reversed.len() {
@@ -111,10 +114,9 @@ impl History {
     }
 }
 
-/// `z[i]`: how many tokens from `i` on equal those from the start (Gusfield, 1997); linear time.
-fn z_function(text: &[u32], z: &mut Vec<usize>) {
-    z.clear();
-    z.resize(text.len(), 0);
+/// `z[i]`, `i` not 0: how many tokens from `i` on equal those from the start (Gusfield, 1997); linear
+/// time.
+fn z_function(text: &[u32], z: &mut [usize]) {
     let (mut left, mut right) = (0, 0);
     for i in 1..text.len() {
         let mut len = if i < right { z[i - left].min(right - i) } else { 0 };

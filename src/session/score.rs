@@ -1,13 +1,14 @@
 //! The probability of a text: the chain rule over its tokens.
 
 use super::Session;
+use crate::memory;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::math::{exp64, ln64};
 
 /// Natural-log probability of a text under a model.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Score {
     /// Sum of the tokens' log probabilities: `ln P(text)`.
     pub logprob: f64,
@@ -27,19 +28,19 @@ impl Session {
     /// [`Error::Invalid`] for an empty text, and as [`Session::feed`].
     pub fn score_text(&mut self, tokenizer: &Tokenizer, text: &[u8]) -> Result<Score> {
         let ids = tokenizer.encode(text, false, false)?;
-        let mut tokens = Vec::with_capacity(ids.len());
-        let mut fed = Vec::with_capacity(ids.len());
-        match (tokenizer.bos(), ids.first()) {
-            (_, None) => return Err(Error::Invalid("an empty text has no probability".into())),
-            (Some(bos), _) => fed.push(bos),
-            (None, Some(&first)) => tokens.push((first, 0.0)),
+        if ids.is_empty() {
+            return Err(Error::Invalid("an empty text has no probability".into()));
         }
-        let targets = &ids[tokens.len()..];
-        fed.extend_from_slice(&ids[..ids.len() - 1]);
+        let mut tokens = memory::collect(ids.iter().map(|id| (*id, 0.0)))?;
+        let mut fed = memory::reserved(ids.len())?;
+        memory::append(&mut fed, tokenizer.bos().as_slice())?;
+        memory::append(&mut fed, &ids[..ids.len() - 1])?;
+        let given = ids.len() - fed.len();
         self.clear();
         if !fed.is_empty() {
             self.feed_each(&fed, &mut |i, logits| {
-                tokens.push((targets[i], log_probability(logits, targets[i])));
+                let (id, probability) = &mut tokens[given + i];
+                *probability = log_probability(logits, *id);
             })?;
         }
         let logprob: f64 = tokens.iter().map(|(_, p)| p).sum();

@@ -4,9 +4,9 @@
 use super::merge::{Merger, Symbol};
 use super::split::Split;
 use super::vocab::{NONE, Strings, Vocab};
-use super::{Output, SPACE};
+use super::{Output, escape_spaces};
 use crate::gguf::Gguf;
-use crate::memory::text;
+use crate::memory::{self, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 
@@ -34,13 +34,11 @@ impl Bpe {
         let key = "tokenizer.ggml.merges";
         let strings = Strings::read(gguf, key)?;
         let strings = strings.ok_or_else(|| Error::Missing(text!("key '{key}'")))?;
-        let merges: Vec<_> = strings.iter().filter_map(|merge| parse(vocab, merge)).collect();
-        let mut table = Vec::new();
-        let len = (merges.len() * 2 + 1).next_power_of_two();
-        table
-            .try_reserve_exact(len)
-            .map_err(|_| Error::Limit(text!("no memory for {} merges", merges.len())))?;
-        table.resize(len, NONE);
+        let mut merges = memory::reserved(strings.len())?;
+        for merge in strings.iter().filter_map(|merge| parse(vocab, merge)) {
+            memory::push(&mut merges, merge)?;
+        }
+        let table = memory::filled((merges.len() * 2 + 1).next_power_of_two(), NONE)?;
         let whole_words = WHOLE_WORDS.contains(&name);
         let mut bpe = Self { split, whole_words, byte_level, merges, table };
         for i in 0..bpe.merges.len() {
@@ -78,15 +76,11 @@ impl Bpe {
     pub(super) fn encode(&self, vocab: &Vocab, text: &[u8], out: &mut Output<'_>) -> Result<()> {
         let mut merger = Merger::default();
         let mut mapped = Vec::new();
-        let mut result = Ok(());
         self.split.words(text, &mut |word| {
-            if result.is_ok() {
-                mapped.clear();
-                self.map(word, &mut mapped);
-                result = self.encode_word(vocab, &mapped, &mut merger, out);
-            }
-        });
-        result
+            mapped.clear();
+            self.map(word, &mut mapped)?;
+            self.encode_word(vocab, &mapped, &mut merger, out)
+        })
     }
 
     fn encode_word(
@@ -97,34 +91,25 @@ impl Bpe {
         out: &mut Output<'_>,
     ) -> Result<()> {
         if let Some(id) = vocab.find(word).filter(|_| self.whole_words) {
-            out.push(id);
-            return Ok(());
+            return out.push(id);
         }
         let join = |left: &Symbol, right: &Symbol| {
             let rank = self.table[self.place(left.id, right.id)];
             Some((rank, self.merges.get(rank as usize)?[2]))
         };
-        let mut result = Ok(());
         merger.run(vocab, word, &join, &mut |symbol| {
-            if result.is_ok() {
-                result = out.push_or_bytes(symbol.id, &word[symbol.start..][..symbol.len]);
-            }
-        });
-        result
+            out.push_or_bytes(symbol.id, &word[symbol.start..][..symbol.len])
+        })
     }
 
     /// The word as the vocabulary spells it.
-    fn map(&self, word: &[u8], out: &mut Vec<u8>) {
-        for byte in word {
-            if self.byte_level {
-                let mut utf8 = [0; 4];
-                out.extend(char_of(*byte).encode_utf8(&mut utf8).bytes());
-            } else if *byte == b' ' {
-                out.extend(SPACE);
-            } else {
-                out.push(*byte);
-            }
+    fn map(&self, word: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if !self.byte_level {
+            return escape_spaces(word, false, out);
         }
+        word.iter().try_for_each(|byte| {
+            memory::append(out, char_of(*byte).encode_utf8(&mut [0; 4]).as_bytes())
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Byte-pair merging: neighbours are joined, the most wanted pair first, until no pair is a token.
 
 use super::vocab::{NONE, Vocab};
+use crate::{Result, memory};
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -38,11 +39,11 @@ impl Merger {
         vocab: &Vocab,
         text: &[u8],
         join: Join<'_>,
-        each: &mut dyn FnMut(&Symbol),
-    ) {
-        self.split(vocab, text);
+        each: &mut dyn FnMut(&Symbol) -> Result<()>,
+    ) -> Result<()> {
+        self.split(vocab, text)?;
         for right in 1..self.symbols.len() {
-            self.offer(right as u32 - 1, right as u32, join);
+            self.offer(right as u32 - 1, right as u32, join)?;
         }
         while let Some(Reverse((_, left, right, ids))) = self.queue.pop() {
             let [a, b] = [left, right].map(|i| self.symbols[i as usize]);
@@ -58,16 +59,16 @@ impl Merger {
             merged.next = b.next;
             if b.next != NONE {
                 self.symbols[b.next as usize].previous = left;
-                self.offer(left, b.next, join);
+                self.offer(left, b.next, join)?;
             }
             if a.previous != NONE {
-                self.offer(a.previous, left, join);
+                self.offer(a.previous, left, join)?;
             }
         }
-        self.symbols.iter().filter(|symbol| symbol.len > 0).for_each(each);
+        self.symbols.iter().filter(|symbol| symbol.len > 0).try_for_each(each)
     }
 
-    fn split(&mut self, vocab: &Vocab, text: &[u8]) {
+    fn split(&mut self, vocab: &Vocab, text: &[u8]) -> Result<()> {
         self.symbols.clear();
         self.queue.clear();
         let mut start = 0;
@@ -76,18 +77,23 @@ impl Merger {
             let id = vocab.find(&text[start..start + len]).unwrap_or(NONE);
             let i = self.symbols.len() as u32;
             let previous = if i == 0 { NONE } else { i - 1 };
-            self.symbols.push(Symbol { start, len, id, previous, next: i + 1 });
+            let symbol = Symbol { start, len, id, previous, next: i + 1 };
+            memory::push(&mut self.symbols, symbol)?;
             start += len;
         }
         if let Some(last) = self.symbols.last_mut() {
             last.next = NONE;
         }
+        Ok(())
     }
 
-    fn offer(&mut self, left: u32, right: u32, join: Join<'_>) {
+    fn offer(&mut self, left: u32, right: u32, join: Join<'_>) -> Result<()> {
         let [a, b] = [left, right].map(|i| &self.symbols[i as usize]);
-        if let Some((rank, _)) = join(a, b) {
-            self.queue.push(Reverse((rank, left, right, [a.id, b.id])));
+        match join(a, b) {
+            Some((rank, _)) => {
+                memory::push_heap(&mut self.queue, Reverse((rank, left, right, [a.id, b.id])))
+            }
+            None => Ok(()),
         }
     }
 }

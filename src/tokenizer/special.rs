@@ -2,9 +2,10 @@
 
 use super::vocab::{Kind, Vocab};
 use crate::gguf::Gguf;
-use crate::memory::{name, text};
+use crate::memory::{self, name, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// Control tokens that end an answer, under the names families give them; a file often names only
 /// one of them by key.
@@ -55,13 +56,10 @@ impl Specials {
             Some("bert") => id("seperator_token_id")?.or(id("eos_token_id")?), // the key's own spelling
             _ => id("eos_token_id")?,
         };
-        let mut ends: Vec<u32> = last.into_iter().chain(id("eot_token_id")?).collect();
-        ends.extend(
-            ENDS.iter()
-                .filter_map(|text| vocab.find(text))
-                .filter(|id| matches!(vocab.kind(*id), Kind::Control | Kind::UserDefined)),
-        );
-        let (spelt, by_byte) = spelt(vocab);
+        let named = ENDS.iter().filter_map(|text| vocab.find(text));
+        let named = named.filter(|id| matches!(vocab.kind(*id), Kind::Control | Kind::UserDefined));
+        let ends = memory::collect(last.into_iter().chain(id("eot_token_id")?).chain(named))?;
+        let (spelt, by_byte) = spelt(vocab)?;
         let unknown = id("unknown_token_id")?
             .or_else(|| (0..vocab.len() as u32).find(|id| vocab.kind(*id) == Kind::Unknown));
         Ok(Self {
@@ -90,14 +88,16 @@ impl Specials {
     }
 }
 
-fn spelt(vocab: &Vocab) -> (Vec<u32>, [u32; 257]) {
-    let mut ids: Vec<u32> = (0..vocab.len() as u32)
-        .filter(|id| {
-            matches!(vocab.kind(*id), Kind::Control | Kind::Unknown | Kind::UserDefined)
-                && !vocab.text(*id).is_empty()
-        })
-        .collect();
-    ids.sort_by_key(|id| (vocab.text(*id)[0], core::cmp::Reverse(vocab.text(*id).len())));
+fn spelt(vocab: &Vocab) -> Result<(Vec<u32>, [u32; 257])> {
+    let mut ids = memory::collect((0..vocab.len() as u32).filter(|id| {
+        matches!(vocab.kind(*id), Kind::Control | Kind::Unknown | Kind::UserDefined)
+            && !vocab.text(*id).is_empty()
+    }))?;
+    // Of one spelling the lower id goes first.
+    ids.sort_unstable_by_key(|id| {
+        let text = vocab.text(*id);
+        (text[0], Reverse(text.len()), *id)
+    });
     let mut starts = [0; 257];
     for id in &ids {
         starts[usize::from(vocab.text(*id)[0]) + 1] += 1;
@@ -105,5 +105,5 @@ fn spelt(vocab: &Vocab) -> (Vec<u32>, [u32; 257]) {
     for byte in 0..256 {
         starts[byte + 1] += starts[byte];
     }
-    (ids, starts)
+    Ok((ids, starts))
 }

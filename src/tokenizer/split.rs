@@ -4,6 +4,7 @@
 
 use super::merge::char_len;
 use super::unicode::{Class, class};
+use crate::{Result, memory};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -79,37 +80,42 @@ impl Split {
     }
 
     /// Calls `each` with the words of a text; together they are the text.
-    pub(super) fn words(self, text: &[u8], each: &mut dyn FnMut(&[u8])) {
-        let chars = chars(text);
+    pub(super) fn words(
+        self,
+        text: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let chars = chars(text)?;
         let start = |i: usize| chars.get(i).map_or(text.len(), |c| c.start);
         let mut pieces = Vec::new();
         let mut next = Vec::new();
-        pieces.push(0..chars.len());
+        memory::push(&mut pieces, 0..chars.len())?;
         for pass in self.0 {
             next.clear();
-            pieces.iter().for_each(|piece| cut(&chars, piece.clone(), *pass, &mut next));
+            for piece in &pieces {
+                cut(&chars, piece.clone(), *pass, &mut next)?;
+            }
             core::mem::swap(&mut pieces, &mut next);
         }
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            each(&text[start(piece.start)..start(piece.end)]);
-        }
+        let words = pieces.iter().filter(|piece| !piece.is_empty());
+        words.map(|piece| &text[start(piece.start)..start(piece.end)]).try_for_each(each)
     }
 }
 
-fn chars(text: &[u8]) -> Vec<Char> {
-    let mut chars = Vec::with_capacity(text.len());
+fn chars(text: &[u8]) -> Result<Vec<Char>> {
+    let mut chars = memory::reserved(text.len())?;
     let mut start = 0;
     while start < text.len() {
         let len = char_len(&text[start..]);
         let c = core::str::from_utf8(&text[start..start + len]).ok().and_then(|s| s.chars().next());
         let c = c.unwrap_or(char::REPLACEMENT_CHARACTER);
-        chars.push(Char { c, class: class(c), start });
+        memory::push(&mut chars, Char { c, class: class(c), start })?;
         start += len;
     }
-    chars
+    Ok(chars)
 }
 
-fn cut(chars: &[Char], piece: Range<usize>, pass: Pass, out: &mut Vec<Range<usize>>) {
+fn cut(chars: &[Char], piece: Range<usize>, pass: Pass, out: &mut Vec<Range<usize>>) -> Result<()> {
     let mut gap = piece.start;
     let mut at = piece.start;
     while at < piece.end {
@@ -117,17 +123,18 @@ fn cut(chars: &[Char], piece: Range<usize>, pass: Pass, out: &mut Vec<Range<usiz
             0 => at += 1,
             len => {
                 if gap < at {
-                    out.push(gap..at);
+                    memory::push(out, gap..at)?;
                 }
-                out.push(at..at + len);
+                memory::push(out, at..at + len)?;
                 at += len;
                 gap = at;
             }
         }
     }
     if gap < piece.end {
-        out.push(gap..piece.end);
+        memory::push(out, gap..piece.end)?;
     }
+    Ok(())
 }
 
 fn count(text: &[Char], is: impl Fn(&Char) -> bool) -> usize {
@@ -407,9 +414,11 @@ mod tests {
                 }
                 want.retain(|piece| !piece.is_empty());
                 let mut found = Vec::new();
-                split.words(text.as_bytes(), &mut |word| {
+                let words = split.words(text.as_bytes(), &mut |word| {
                     found.push(String::from_utf8(word.to_vec()).expect("whole characters"));
+                    Ok(())
                 });
+                words.expect("little memory");
                 assert_eq!(found, want, "{name}: {text:?}");
             }
         }
@@ -427,7 +436,11 @@ mod tests {
                     })
                     .collect();
                 let mut covered = Vec::new();
-                split.words(&bytes, &mut |word| covered.extend_from_slice(word));
+                let words = split.words(&bytes, &mut |word| {
+                    covered.extend_from_slice(word);
+                    Ok(())
+                });
+                words.expect("little memory");
                 assert_eq!(covered, bytes, "{name}");
             }
         }

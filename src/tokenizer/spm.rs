@@ -10,19 +10,14 @@ use alloc::vec::Vec;
 /// Appends the tokens of a text; `starts` where the vocabulary wants a space before it.
 pub(super) fn encode(vocab: &Vocab, text: &[u8], starts: bool, out: &mut Output<'_>) -> Result<()> {
     let mut escaped = Vec::new();
-    escape_spaces(text, starts, &mut escaped);
+    escape_spaces(text, starts, &mut escaped)?;
     let part = |symbol: &Symbol| &escaped[symbol.start..symbol.start + symbol.len];
     let join = |left: &Symbol, right: &Symbol| {
         let id = vocab.find_joined(part(left), part(right))?;
         Some((rank(vocab.score(id)), id))
     };
-    let mut result = Ok(());
-    Merger::default().run(vocab, &escaped, &join, &mut |symbol| {
-        if result.is_ok() {
-            result = out.push_or_bytes(symbol.id, part(symbol));
-        }
-    });
-    result
+    Merger::default()
+        .run(vocab, &escaped, &join, &mut |symbol| out.push_or_bytes(symbol.id, part(symbol)))
 }
 
 /// A number that is lower for a higher score.

@@ -6,7 +6,7 @@ use super::vocab::{Kind, NONE, Vocab};
 use super::{Output, SPACE};
 use crate::bytes::Bytes;
 use crate::gguf::{Gguf, ValueType};
-use crate::memory::{name, text};
+use crate::memory::{self, name, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 
@@ -45,7 +45,7 @@ impl Unigram {
 
     /// Appends the tokens of a text.
     pub(super) fn encode(&self, vocab: &Vocab, text: &[u8], out: &mut Output<'_>) -> Result<()> {
-        let text = self.normalize(text);
+        let text = self.normalize(text)?;
         let steps = self.best_steps(vocab, &text)?;
         let mut tokens: Vec<(u32, usize)> = Vec::new();
         let mut end = text.len();
@@ -53,7 +53,7 @@ impl Unigram {
             let Step { start, id, .. } = steps[end];
             // Neighbouring unknown characters are one unknown token.
             if id != NONE || tokens.last().is_none_or(|(last, _)| *last != NONE) {
-                tokens.push((id, end));
+                memory::push(&mut tokens, (id, end))?;
             }
             end = start;
         }
@@ -61,7 +61,7 @@ impl Unigram {
         for (id, end) in tokens.into_iter().rev() {
             match id {
                 NONE => out.push_unknown(&text[start..end])?,
-                id => out.push(id),
+                id => out.push(id)?,
             }
             start = end;
         }
@@ -70,11 +70,7 @@ impl Unigram {
 
     fn best_steps(&self, vocab: &Vocab, text: &[u8]) -> Result<Vec<Step>> {
         let none = Step { score: f64::NEG_INFINITY, start: 0, id: NONE };
-        let mut steps = Vec::new();
-        steps
-            .try_reserve_exact(text.len() + 1)
-            .map_err(|_| Error::Limit(text!("no memory for a text of {} bytes", text.len())))?;
-        steps.resize(text.len() + 1, none);
+        let mut steps = memory::filled(text.len() + 1, none)?;
         steps[0].score = 0.0;
         let mut start = 0;
         while start < text.len() {
@@ -105,8 +101,8 @@ impl Unigram {
     }
 
     /// The text as the vocabulary spells it: characters replaced, spaces merged and made visible.
-    fn normalize(&self, text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(text.len() + 3);
+    fn normalize(&self, text: &[u8]) -> Result<Vec<u8>> {
+        let mut out = memory::reserved(text.len() + SPACE.len())?;
         let (mut in_word, mut prefixed) = (false, false);
         let mut rest = text;
         while !rest.is_empty() {
@@ -115,7 +111,7 @@ impl Unigram {
                 if *byte == b' ' {
                     in_word = false;
                     if !self.merges_spaces {
-                        out.extend(SPACE);
+                        memory::append(&mut out, SPACE)?;
                     }
                     continue;
                 }
@@ -124,15 +120,15 @@ impl Unigram {
                     // The first word gets a space only where the vocabulary wants one there.
                     let wanted = if prefixed { self.merges_spaces } else { self.adds_space };
                     if wanted {
-                        out.extend(SPACE);
+                        memory::append(&mut out, SPACE)?;
                     }
                     prefixed = true;
                 }
-                out.push(*byte);
+                memory::push(&mut out, *byte)?;
             }
             rest = &rest[len..];
         }
-        out
+        Ok(out)
     }
 
     /// How many bytes of `text` become what.

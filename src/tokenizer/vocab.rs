@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::gguf::{Gguf, ValueType};
-use crate::memory::{name, text};
+use crate::memory::{self, name, text};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 
@@ -51,16 +51,14 @@ impl Strings {
     pub(super) fn read(gguf: &Gguf, key: &str) -> Result<Option<Self>> {
         let Some(array) = gguf.array(key, ValueType::String)? else { return Ok(None) };
         let bytes = gguf.array_bytes(&array);
-        let too_large = || Error::Limit(text!("key '{key}' has {} strings", array.len));
         if array.len > LEN_MAX || u32::try_from(bytes.len()).is_err() {
-            return Err(too_large());
+            return Err(Error::Limit(text!("key '{key}' has {} strings", array.len)));
         }
-        let mut spans = Vec::new();
-        spans.try_reserve_exact(array.len).map_err(|_| too_large())?;
         let first = bytes.as_ptr() as usize;
-        spans.extend(
-            array.strings().map(|s| ((s.as_ptr() as usize - first) as u32, s.len() as u32)),
-        );
+        let mut spans = memory::reserved(array.len)?;
+        for s in array.strings() {
+            memory::push(&mut spans, ((s.as_ptr() as usize - first) as u32, s.len() as u32))?;
+        }
         Ok(Some(Self { bytes, spans }))
     }
 
@@ -71,7 +69,7 @@ impl Strings {
     /// The string; empty beyond the end.
     pub(super) fn get(&self, i: usize) -> &[u8] {
         let (start, len) = self.spans.get(i).copied().unwrap_or((0, 0));
-        &self.bytes[start as usize..(start + len) as usize]
+        &self.bytes[start as usize..][..len as usize]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -209,11 +207,7 @@ impl Vocab {
 /// At most half full, so that a search ends soon. Of tokens with one text the last counts.
 fn table(tokens: &Strings) -> Result<Vec<u32>> {
     let len = (tokens.len() * 2 + 1).next_power_of_two();
-    let mut table = Vec::new();
-    table
-        .try_reserve_exact(len)
-        .map_err(|_| Error::Limit(text!("no memory for a table of {len} tokens")))?;
-    table.resize(len, NONE);
+    let mut table = memory::filled(len, NONE)?;
     for (id, text) in tokens.iter().enumerate() {
         let mut place = Hash::START.with(text).place(len);
         while table[place] != NONE && tokens.get(table[place] as usize) != text {
@@ -237,5 +231,9 @@ fn read_array<T>(
         let found = array.len;
         return Err(Error::Invalid(text!("key '{key}' has {found} values for {len} tokens")));
     }
-    Ok(array.iter().map(convert).collect())
+    let mut values = memory::reserved(len)?;
+    for value in array.iter() {
+        memory::push(&mut values, convert(value))?;
+    }
+    Ok(values)
 }

@@ -4,46 +4,49 @@
 use super::unicode::{Class, class, is_ideograph};
 use super::vocab::Vocab;
 use super::{Output, SPACE};
-use crate::Result;
-use alloc::string::String;
-use unicode_normalization::UnicodeNormalization;
+use crate::{Result, memory};
+use alloc::vec::Vec;
+use unicode_normalization::char::decompose_canonical;
 
 /// Appends the tokens of a text.
 pub(super) fn encode(vocab: &Vocab, text: &[u8], out: &mut Output<'_>) -> Result<()> {
-    let mut word = String::new();
-    let mut flush = |word: &mut String| -> Result<()> {
-        if !word.is_empty() {
-            encode_word(vocab, word, out)?;
-            word.clear();
-        }
-        Ok(())
-    };
-    for c in String::from_utf8_lossy(text).chars() {
+    let mut word = Vec::new();
+    for c in text.utf8_chunks().flat_map(|chunk| chunk.valid().chars()) {
         if c == '\0' || c == char::REPLACEMENT_CHARACTER {
             continue;
         }
         if c.is_whitespace() {
-            flush(&mut word)?;
+            end_word(vocab, &mut word, out)?;
         } else if stands_alone(c) {
-            flush(&mut word)?;
-            word.push(c);
-            flush(&mut word)?;
+            end_word(vocab, &mut word, out)?;
+            push(&mut word, c)?;
+            end_word(vocab, &mut word, out)?;
         } else if !c.is_control() {
-            let bare = core::iter::once(c).nfd().filter(|c| class(*c) != Class::Mark);
-            word.extend(bare.flat_map(char::to_lowercase));
+            let mut result = Ok(());
+            decompose_canonical(c, |part| {
+                if result.is_ok() && class(part) != Class::Mark {
+                    result = part.to_lowercase().try_for_each(|c| push(&mut word, c));
+                }
+            });
+            result?;
         }
     }
-    flush(&mut word)
+    end_word(vocab, &mut word, out)
+}
+
+fn push(word: &mut Vec<u8>, c: char) -> Result<()> {
+    memory::append(word, c.encode_utf8(&mut [0; 4]).as_bytes())
 }
 
 fn stands_alone(c: char) -> bool {
     class(c) == Class::Punctuation || c.is_ascii_punctuation() || is_ideograph(c)
 }
 
-/// Pieces of one word. The file spells a word's first piece with a space's sign before it.
-fn encode_word(vocab: &Vocab, word: &str, out: &mut Output<'_>) -> Result<()> {
+/// Appends the pieces of a word, if there is one, and empties it. The file spells a word's first
+/// piece with a space's sign before it.
+fn end_word(vocab: &Vocab, word: &mut Vec<u8>, out: &mut Output<'_>) -> Result<()> {
     let start_of_word = out.len();
-    let mut rest = word.as_bytes();
+    let mut rest = &word[..];
     let mut sign = SPACE;
     while !rest.is_empty() {
         let longest = rest.len().min(vocab.token_len_max);
@@ -52,11 +55,13 @@ fn encode_word(vocab: &Vocab, word: &str, out: &mut Output<'_>) -> Result<()> {
             .find_map(|len| vocab.find_joined(sign, &rest[..len]).map(|id| (len, id)));
         let Some((len, id)) = found else {
             out.truncate(start_of_word);
-            return out.push_unknown(word.as_bytes());
+            out.push_unknown(word)?;
+            break;
         };
-        out.push(id);
+        out.push(id)?;
         rest = &rest[len..];
         sign = &[];
     }
+    word.clear();
     Ok(())
 }

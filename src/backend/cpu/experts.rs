@@ -4,7 +4,7 @@
 use super::Cpu;
 use super::product::Batch;
 use crate::backend::{RouteShape, Routing, View, Weight};
-use crate::memory::Block;
+use crate::memory::{Block, List};
 
 /// Where each row goes. A slot is one choice of one row: `row * used + choice`.
 pub(super) struct Routes {
@@ -14,9 +14,9 @@ pub(super) struct Routes {
     /// Weight of each slot.
     pub(super) weights: Block<f32>,
     /// Slots of the expert at work.
-    pub(super) slots: Block<u32>,
+    pub(super) slots: List<u32>,
     /// Input row of each of those slots.
-    pub(super) sources: Block<u32>,
+    pub(super) sources: List<u32>,
 }
 
 impl Cpu {
@@ -49,17 +49,16 @@ impl Cpu {
         let shared = x.rows * routes.used == out.rows && routes.used > 1;
         assert!(shared || x.rows == out.rows);
         for expert in 0..weights.experts.len() {
-            let mut count = 0;
+            routes.slots.clear();
+            routes.sources.clear();
             for (slot, &of) in routes.experts[..out.rows].iter().enumerate() {
                 if of as usize == expert {
-                    routes.slots[count] = slot as u32;
-                    routes.sources[count] = if shared { slot / routes.used } else { slot } as u32;
-                    count += 1;
+                    routes.slots.push(slot as u32);
+                    routes.sources.push(if shared { slot / routes.used } else { slot } as u32);
                 }
             }
-            if count > 0 {
-                let (sources, targets) = (&routes.sources[..count], &routes.slots[..count]);
-                let batch = Batch { sources, targets };
+            if !routes.slots.is_empty() {
+                let batch = Batch { sources: &routes.sources, targets: &routes.slots };
                 self.engine.multiply(buffer.matrix(out), weights, expert, batch);
             }
         }

@@ -8,7 +8,6 @@ use crate::backend::{Buffer, View, Weight};
 use crate::memory::{self, Block};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, PanelArgs};
-use bytemuck::Zeroable;
 
 /// From this many columns on, unpacking a panel of weights pays.
 const PANEL_COLUMNS_MIN: usize = 4;
@@ -49,9 +48,9 @@ pub(super) struct Batch<'a> {
     pub(super) targets: &'a [u32],
 }
 
-/// Zeros, their bytes added to `total`.
-fn claim<T: Zeroable>(len: usize, total: &mut usize) -> Result<Block<T>> {
-    let block = Block::claim(len)?;
+/// A block, its bytes added to `total`.
+fn claim<T: Copy>(len: usize, value: T, total: &mut usize) -> Result<Block<T>> {
+    let block = Block::claim(len, value)?;
     *total += Block::<T>::bytes(len);
     Ok(block)
 }
@@ -90,14 +89,14 @@ impl Engine {
             |of: fn(Format, usize) -> usize| of(Format::F32, float).max(of(Format::Q8_0, block));
         let mut total = 0;
         let slots = rows.saturating_mul(used);
-        self.activations = claim(slots.saturating_mul(bytes(Isa::column_bytes)), &mut total)?;
-        self.packed = claim(rows.saturating_mul(bytes(Isa::packed_bytes)), &mut total)?;
-        self.identity = claim(rows, &mut total)?;
+        self.activations = claim(slots.saturating_mul(bytes(Isa::column_bytes)), 0, &mut total)?;
+        self.packed = claim(rows.saturating_mul(bytes(Isa::packed_bytes)), 0, &mut total)?;
+        self.identity = claim(rows, 0, &mut total)?;
         self.identity.iter_mut().enumerate().for_each(|(i, id)| *id = i as u32);
         for scratch in &mut self.scratch {
-            scratch.panel = claim(self.panel_bytes_max, &mut total)?;
-            scratch.tile = claim(rows.saturating_mul(Isa::PANEL_ROWS_MAX), &mut total)?;
-            scratch.attention = claim(attention, &mut total)?;
+            scratch.panel = claim(self.panel_bytes_max, 0, &mut total)?;
+            scratch.tile = claim(rows.saturating_mul(Isa::PANEL_ROWS_MAX), 0.0, &mut total)?;
+            scratch.attention = claim(attention, 0.0, &mut total)?;
         }
         Ok(total)
     }

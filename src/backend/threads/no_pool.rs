@@ -1,19 +1,20 @@
 //! Without an operating system there are no threads to start.
 
 use super::Job;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Never made.
 #[derive(Debug)]
 pub(super) enum Pool {}
 
 impl Pool {
-    pub(super) fn start(_threads: usize) -> Result<Option<Self>> {
-        Ok(None)
+    /// The caller's thread.
+    pub(super) fn threads_for(_wanted: usize) -> usize {
+        1
     }
 
-    pub(super) fn threads(&self) -> usize {
-        match *self {}
+    pub(super) fn start(_threads: usize) -> Result<Self> {
+        Err(Error::Unsupported("threads of our own without an operating system".into()))
     }
 
     pub(super) fn run(&mut self, _job: &Job<'_>) {

@@ -3,13 +3,10 @@
 //! They spin between the operations of a token (a wake-up costs a thousand times more than a
 //! spinning barrier) and park when nothing has come for a while.
 #![allow(unsafe_code, reason = "a job on the caller's stack is lent to other threads")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "what the system's threads need is not ours to choose"
-)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "threads of the system")]
 
 use super::Job;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,16 +44,21 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's included; 0 means as many as there are cores. None
-    /// where the caller's suffices.
+    /// How many threads to start where `wanted` are wanted, the caller's included; 0 means as many as
+    /// there are cores.
+    pub(super) fn threads_for(wanted: usize) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if wanted == 0 { cores() } else { wanted }
+    }
+
+    /// A pool of `threads` threads, the caller's included.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system refuses a thread.
-    pub(super) fn start(threads: usize) -> Result<Option<Self>> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if threads == 0 { cores() } else { threads };
-        if threads == 1 {
-            return Ok(None);
+    /// [`Error::Io`] if the system refuses a thread, [`Error::Unsupported`] in an arena, whose memory
+    /// threads of the system cannot have.
+    pub(super) fn start(threads: usize) -> Result<Self> {
+        if memory::is_lent() {
+            return Err(Error::Unsupported("threads of our own where memory is lent".into()));
         }
         let shared = Arc::new(Shared {
             generation: AtomicUsize::new(0),
@@ -75,12 +77,7 @@ impl Pool {
                 .map_err(|e| Error::io("start a worker thread", e))?;
             pool.workers.push(worker);
         }
-        Ok(Some(pool))
-    }
-
-    /// Threads, the caller's included.
-    pub(super) fn threads(&self) -> usize {
-        self.workers.len() + 1
+        Ok(pool)
     }
 
     /// Calls `job(thread)` once on every thread and returns when all have finished.
