@@ -407,7 +407,7 @@ impl Dims {
         let key_len = maybe("attention.key_length")?.unwrap_or(width / heads);
         let value_len = maybe("attention.value_length")?.unwrap_or(key_len);
         let eps_key = name!("{architecture}.attention.layer_norm_rms_epsilon");
-        let eps = gguf.f32(&eps_key)?.ok_or(Error::Missing(text!("key '{eps_key}'")))?;
+        let eps = gguf.f32(&eps_key)?.ok_or_else(|| Error::Missing(text!("key '{eps_key}'")))?;
         let trained = maybe("context_length")?.unwrap_or(CONTEXT_LEN_DEFAULT);
         let context_len = match options.context_len {
             0 => trained.min(CONTEXT_LEN_DEFAULT),
