@@ -3,6 +3,7 @@
 
 mod common;
 
+use attar::backend::Executor;
 use attar::{Error, Format, Gguf, Options, Session};
 use common::{all_logits, own, shared};
 use std::path::PathBuf;
@@ -48,6 +49,39 @@ fn same_bits_for_any_threads_chunks_and_kernels() {
                 }
             }
         }
+    }
+}
+
+/// Threads that are started anew for every job, as slow and as unordered as can be.
+#[derive(Debug)]
+struct Lent(usize);
+
+#[allow(unsafe_code, reason = "whoever lends threads promises to use them")]
+// SAFETY: each number is called once, and the scope ends when all calls have.
+unsafe impl Executor for Lent {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn parallel_for(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            (0..count).rev().for_each(|i| drop(scope.spawn(move || work(i))));
+        });
+    }
+}
+
+#[test]
+fn threads_that_are_lent_give_the_same_bits() {
+    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let base = Options { threads: 1, batch_len: 16, context_len: 64, ..Options::default() };
+    let mut first = Session::open(&gguf, &base).expect("a session");
+    let ids = text(first.vocab_len(), 50);
+    let want = bits(&all_logits(&mut first, &ids));
+    for (executor, threads, count) in [(&Lent(1), 0, 1), (&Lent(3), 0, 3), (&Lent(3), 2, 2)] {
+        let options = Options { executor: Some(executor), threads, ..base };
+        let mut session = Session::open(&gguf, &options).expect("a session");
+        assert_eq!(session.threads(), count);
+        assert!(bits(&all_logits(&mut session, &ids)) == want, "{options:?}");
     }
 }
 

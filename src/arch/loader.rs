@@ -22,7 +22,8 @@ const BATCH_LEN_DEFAULT: usize = 512;
 /// Rows whose logits are computed together: more would take memory, fewer time.
 const LOGIT_ROWS: usize = 16;
 
-/// No count of a real model is larger; products of two stay far from overflow.
+/// No count of a real model is larger; a few of them multiplied with a size still fit an address of
+/// 32 bits or are checked.
 const COUNT_MAX: usize = 1 << 24;
 
 /// Sizes a session chooses; 0 leaves the choice to the model.
@@ -224,9 +225,8 @@ impl<'a> Loader<'a> {
             query_norm = Some(self.rms_norm(&name("q_norm"), key_len)?);
             key_norm = Some(self.rms_norm(&name("k_norm"), key_len)?);
         }
-        // A product too large for an address is the size of no tensor.
-        let (query, key) = (heads.saturating_mul(key_len), kv_heads.saturating_mul(key_len));
-        let (mixed, value) = (heads.saturating_mul(value_len), kv_heads.saturating_mul(value_len));
+        let (query, key) = (all_heads(heads, key_len)?, all_heads(kv_heads, key_len)?);
+        let (mixed, value) = (all_heads(heads, value_len)?, all_heads(kv_heads, value_len)?);
         self.scratch.include(&ScratchShape { query, key, value, mixed, ..Default::default() });
         Ok(Grouped {
             query: self.linear(&name("q"), query, width)?,
@@ -413,6 +413,10 @@ impl Dims {
             0 => trained.min(CONTEXT_LEN_DEFAULT),
             len => len,
         };
+        if context_len > COUNT_MAX {
+            let most = format_args!("expected at most {COUNT_MAX}");
+            return Err(Error::Limit(text!("a context of {context_len} positions, {most}")));
+        }
         if context_len > trained {
             log::warn!("a context of {context_len} is longer than the {trained} the model knows");
         }
@@ -421,6 +425,13 @@ impl Dims {
         let layers = need("block_count")?;
         Ok(Self { layers, width, heads, kv_heads, key_len, value_len, eps, context_len, batch_len })
     }
+}
+
+/// Width of `heads` heads of `len` each.
+fn all_heads(heads: usize, len: usize) -> Result<usize> {
+    heads.checked_mul(len).filter(|width| *width <= COUNT_MAX).ok_or_else(|| {
+        Error::Limit(text!("{heads} heads of {len}, expected at most {COUNT_MAX} columns"))
+    })
 }
 
 fn count(gguf: &Gguf, architecture: &str, key: &str) -> Result<Option<usize>> {

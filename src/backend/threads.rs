@@ -78,10 +78,12 @@ struct Untaken {
 }
 
 impl Untaken {
-    const HALF: u32 = usize::BITS / 2;
+    /// Tests have small halves, so that they have more blocks than can be counted.
+    const HALF: u32 = if cfg!(test) { 3 } else { usize::BITS / 2 };
     const MAX: usize = (1 << Self::HALF) - 1;
 
     fn set(&self, range: Range<usize>) {
+        assert!(range.end <= Self::MAX);
         self.range.store(range.end << Self::HALF | range.start, Ordering::Relaxed);
     }
 
@@ -266,4 +268,40 @@ impl<'a, T> Parts<'a, T> {
 fn share(count: usize, threads: usize, thread: usize) -> Range<usize> {
     let start = |thread: usize| count / threads * thread + thread.min(count % threads);
     start(thread)..start(thread + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_and_every_row_is_done_once() {
+        for threads in [1, 2, 3] {
+            let mut threads = Threads::new(threads, None).expect("threads");
+            let mut states = vec![(); threads.count()];
+            for (width, block) in [(1, 4), (12, 4), (13, 4), (250, 3), (1000, 1)] {
+                let (rows, stride, first) = (2, width + 5, 2);
+                let mut data = vec![0.0; rows * stride];
+                let matrix = Matrix { data: &mut data, stride, first, width };
+                threads.columns(&mut states, matrix, block, |(), start, mut part| {
+                    for r in 0..rows {
+                        let values = part.row(r).iter_mut().enumerate();
+                        values.for_each(|(c, value)| *value += (start + c + 1) as f32);
+                    }
+                });
+                threads.rows(&mut states, &mut data, stride, |(), r, row| row[0] += r as f32);
+                for (i, value) in data.iter().enumerate() {
+                    let (r, c) = (i / stride, i % stride);
+                    let meant = (first..first + width).contains(&c);
+                    let want = if meant { c - first + 1 } else { r * usize::from(c == 0) };
+                    assert_eq!(*value, want as f32, "row {r}, column {c} of {width} by {block}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_threads_than_a_machine_has_are_refused() {
+        assert!(matches!(Threads::new(usize::MAX, None), Err(Error::Limit(_))));
+    }
 }
