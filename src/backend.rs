@@ -170,6 +170,11 @@ pub trait Backend {
     fn claimed_bytes(&self) -> usize;
     /// Of these, the bytes of keys and values.
     fn cache_bytes(&self) -> usize;
+    /// Calls `each` with the keys and values at the first `positions` of all sequences, piece by
+    /// piece in a fixed order.
+    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8]));
+    /// The same pieces, to be overwritten.
+    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8]));
 
     /// Copies f32 values to the device, row after row.
     fn write(&mut self, out: View, values: &[f32]);

@@ -12,7 +12,6 @@ pub mod stack;
 use crate::backend::{Backend, Row, View, Weight};
 use crate::{Error, Result};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 use linear::{Linear, Norm};
 use stack::{Layer, Scratch};
 
@@ -56,13 +55,13 @@ impl Decoder {
     /// and the last layer's output for [`Decoder::logits`].
     ///
     /// # Errors
-    /// [`Error::Cancelled`] between two layers once `cancel` is set.
+    /// [`Error::Cancelled`] before a layer once `go_on` says no.
     pub fn forward(
         &self,
         backend: &mut dyn Backend,
         ids: &[u32],
         rows: &[Row],
-        cancel: &AtomicBool,
+        go_on: &dyn Fn() -> bool,
     ) -> Result<()> {
         assert!(ids.len() == rows.len() && rows.len() <= self.shape.batch_len);
         let x = self.scratch.x.first(rows.len());
@@ -71,7 +70,7 @@ impl Decoder {
             backend.scale(x, factor);
         }
         for layer in &self.layers {
-            if cancel.load(Ordering::Relaxed) {
+            if !go_on() {
                 return Err(Error::Cancelled);
             }
             layer.forward(backend, &self.scratch, rows);
@@ -87,11 +86,26 @@ impl Decoder {
         first: usize,
         count: usize,
     ) -> Result<&'b [f32]> {
-        let x = self.scratch.x.rows_at(first, count);
-        let h = self.scratch.h.first(count);
-        self.norm.forward(backend, h, x);
+        let h = self.normalized(backend, first, count);
         let logits = self.logits.first(count);
         self.head.forward(backend, logits, h);
         backend.read(logits)
+    }
+
+    /// What the head reads, of the same rows: `[count, width]`.
+    pub fn states<'b>(
+        &self,
+        backend: &'b mut dyn Backend,
+        first: usize,
+        count: usize,
+    ) -> Result<&'b [f32]> {
+        let h = self.normalized(backend, first, count);
+        backend.read(h)
+    }
+
+    fn normalized(&self, backend: &mut dyn Backend, first: usize, count: usize) -> View {
+        let h = self.scratch.h.first(count);
+        self.norm.forward(backend, h, self.scratch.x.rows_at(first, count));
+        h
     }
 }

@@ -140,6 +140,42 @@ impl Sampler {
         self.history.set_breakers(ids);
     }
 
+    /// Chooses by other options from now on; the place in the seed's sequence stays, and `seed` is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option that is out of its range, [`Error::Limit`] if more tokens
+    /// are to be recent than [`Sampler::new`] claimed memory for. The options are the old ones then.
+    pub fn configure(&mut self, options: &SamplerOptions) -> Result<()> {
+        options.check()?;
+        if !self.history.has_room_for(options) {
+            return Err(Error::Limit("more recent tokens than the sampler has room for".into()));
+        }
+        self.options = *options;
+        Ok(())
+    }
+
+    /// The place in the seed's sequence.
+    pub fn random_state(&self) -> [u64; 4] {
+        self.random.0
+    }
+
+    /// Goes to a place in a seed's sequence; all zero is none and becomes that of seed 0.
+    pub fn set_random_state(&mut self, state: [u64; 4]) {
+        self.random = if state == [0; 4] { Random::new(0) } else { Random(state) };
+    }
+
+    /// Starts the sequence of another seed.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed);
+    }
+
+    /// Remembers these tokens instead of all it remembered, for the penalties.
+    pub fn replay(&mut self, ids: &[u32]) {
+        self.history.clear();
+        ids.iter().for_each(|id| self.history.push(*id));
+    }
+
     /// Remembers a token, of the prompt or generated, for the penalties.
     pub fn accept(&mut self, id: u32) {
         self.history.push(id);

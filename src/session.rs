@@ -5,6 +5,7 @@
 //! were divided among calls.
 
 mod score;
+mod state;
 
 pub use score::{Score, log_probability};
 
@@ -15,7 +16,7 @@ use crate::memory::{self, Block, List, Shared};
 use crate::model::Decoder;
 use crate::{Error, Result};
 use attar_kernels::{Format, Isa};
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// How to open a session. The default leaves every choice to the model and the machine.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,15 @@ impl Options {
     fn cpu(&self) -> CpuOptions {
         CpuOptions { threads: self.threads, executor: self.executor, isa: self.isa }
     }
+}
+
+/// What [`Session::read_each`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readout {
+    /// Logits, one a token of the vocabulary.
+    Logits,
+    /// The last layer's output after the last norm, `width` numbers.
+    States,
 }
 
 /// Where a session's memory is, in bytes.
@@ -125,10 +135,19 @@ impl Session {
     /// [`Session::cancel_flag`] was set: of the tokens, whole batches may have been appended, as
     /// [`Session::position`] tells.
     pub fn feed(&mut self, ids: &[u32]) -> Result<&[f32]> {
+        let cancel = self.cancel.clone();
+        self.feed_while(ids, &|| !cancel.load(Ordering::Relaxed))
+    }
+
+    /// As [`Session::feed`], but asks `go_on` before each layer instead of looking at the flag.
+    ///
+    /// # Errors
+    /// As [`Session::feed`]; [`Error::Cancelled`] once `go_on` says no.
+    pub fn feed_while(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<&[f32]> {
         self.check(ids)?;
         let mut count = 0;
         for ids in ids.chunks(self.decoder.shape.batch_len) {
-            self.advance(ids)?;
+            self.advance(ids, go_on)?;
             count = ids.len();
         }
         self.decoder.logits(&mut self.backend, count - 1, 1)
@@ -139,15 +158,38 @@ impl Session {
     /// # Errors
     /// As [`Session::feed`].
     pub fn feed_each(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        let cancel = self.cancel.clone();
+        self.read_each(Readout::Logits, ids, &|| !cancel.load(Ordering::Relaxed), each)
+    }
+
+    /// Appends tokens and calls `each(i, what is read out of the i-th)` for all of them in order;
+    /// asks `go_on` before each layer.
+    ///
+    /// # Errors
+    /// As [`Session::feed_while`].
+    pub fn read_each(
+        &mut self,
+        what: Readout,
+        ids: &[u32],
+        go_on: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.check(ids)?;
         let shape = self.decoder.shape;
         for (batch, ids) in ids.chunks(shape.batch_len).enumerate() {
-            self.advance(ids)?;
+            self.advance(ids, go_on)?;
             for first in (0..ids.len()).step_by(shape.logit_rows) {
                 let count = shape.logit_rows.min(ids.len() - first);
-                let logits = self.decoder.logits(&mut self.backend, first, count)?;
-                for (r, logits) in logits.chunks_exact(shape.vocab_len).enumerate() {
-                    each(batch * shape.batch_len + first + r, logits);
+                let (rows, len) = match what {
+                    Readout::Logits => {
+                        (self.decoder.logits(&mut self.backend, first, count)?, shape.vocab_len)
+                    }
+                    Readout::States => {
+                        (self.decoder.states(&mut self.backend, first, count)?, shape.width)
+                    }
+                };
+                for (r, row) in rows.chunks_exact(len).enumerate() {
+                    each(batch * shape.batch_len + first + r, row);
                 }
             }
         }
@@ -170,11 +212,11 @@ impl Session {
     }
 
     /// Runs one batch.
-    fn advance(&mut self, ids: &[u32]) -> Result<()> {
+    fn advance(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<()> {
         let start = self.position;
         let places = start..start + ids.len();
         self.rows.set(places.map(|p| Row { sequence: 0, position: p as u32 }));
-        self.decoder.forward(&mut self.backend, ids, &self.rows, &self.cancel)?;
+        self.decoder.forward(&mut self.backend, ids, &self.rows, go_on)?;
         self.position += ids.len();
         Ok(())
     }
@@ -215,6 +257,11 @@ impl Session {
     /// Tokens of the vocabulary.
     pub fn vocab_len(&self) -> usize {
         self.decoder.shape.vocab_len
+    }
+
+    /// Width of what [`Readout::States`] reads.
+    pub fn width(&self) -> usize {
+        self.decoder.shape.width
     }
 
     /// Where the memory is.

@@ -262,6 +262,25 @@ impl Backend for Cpu {
         self.cache_bytes
     }
 
+    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        for cache in &self.memory.caches {
+            KeyValues::pieces(&cache.shape, positions).for_each(|(key, value)| {
+                each(&cache.keys[key]);
+                each(&cache.values[value]);
+            });
+        }
+    }
+
+    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        for cache in &mut self.memory.caches {
+            let KeyValues { shape, keys, values } = cache;
+            KeyValues::pieces(shape, positions).for_each(|(key, value)| {
+                fill(&mut keys[key]);
+                fill(&mut values[value]);
+            });
+        }
+    }
+
     fn write(&mut self, out: View, values: &[f32]) {
         assert!(values.len() == out.rows * out.width);
         self.each_row(out, |_, r, row| row.copy_from_slice(&values[r * out.width..][..out.width]));

@@ -1,7 +1,7 @@
 //! The generator xoshiro256++ (Blackman and Vigna, arXiv 1805.01407), seeded by SplitMix64 as its
 //! authors advise.
 
-pub(super) struct Random([u64; 4]);
+pub(super) struct Random(pub(super) [u64; 4]);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {

@@ -11,6 +11,7 @@ use crate::backend::{Cache, CacheShape, Row, View};
 use crate::memory::{Block, text};
 use crate::{Error, Result};
 use attar_kernels::{Isa, PanelArgs};
+use core::ops::Range;
 
 /// Queries multiplied with the keys of one head at a time, unless more heads share the keys.
 const QUERIES: usize = 16;
@@ -42,6 +43,19 @@ impl KeyValues {
         let CacheShape { context_len, key_len, value_len, .. } = self.shape;
         let columns = self.group().max(QUERIES);
         columns.saturating_mul(context_len.saturating_add(key_len + value_len))
+    }
+
+    /// Where the first `positions` of each head of each sequence lie, among keys and among values.
+    pub(super) fn pieces(
+        shape: &CacheShape,
+        positions: usize,
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        let CacheShape { sequences, heads, context_len, key_len, value_len, format, .. } = *shape;
+        let piece = move |head: usize, width: usize| {
+            let bytes = format.info().row_bytes(width);
+            head * context_len * bytes..(head * context_len + positions) * bytes
+        };
+        (0..sequences * heads).map(move |head| (piece(head, key_len), piece(head, value_len)))
     }
 
     /// Query heads that share a head of the cache.

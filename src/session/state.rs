@@ -1,0 +1,41 @@
+//! Keys and values as bytes, to be kept elsewhere and taken on again.
+
+use super::Session;
+use crate::backend::Backend;
+use crate::{Error, Result};
+
+impl Session {
+    /// Bytes that [`Session::cached`] hands out for the first `positions`.
+    pub fn cached_len(&self, positions: usize) -> usize {
+        let context_len = self.decoder.shape.context_len;
+        self.backend.cache_bytes() / context_len * positions.min(context_len)
+    }
+
+    /// Calls `each` with the keys and values of the first `positions`, piece by piece in a fixed
+    /// order.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if not as many are held.
+    pub fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        if positions > self.position {
+            return Err(Error::Invalid("more positions than are held".into()));
+        }
+        self.backend.cached(positions, each);
+        Ok(())
+    }
+
+    /// Makes the session hold `positions` whose keys and values `fill` writes, piece by piece in the
+    /// order of [`Session::cached`]. They must come from a session over the same model with the same
+    /// encoding.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the context is shorter.
+    pub fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
+        if positions > self.decoder.shape.context_len {
+            return Err(Error::Limit("more positions than the context has".into()));
+        }
+        self.backend.restore(positions, fill);
+        self.position = positions;
+        Ok(())
+    }
+}
