@@ -37,6 +37,9 @@ extern crate alloc;
 pub mod arch;
 pub mod backend;
 pub mod bytes;
+#[cfg(feature = "capi")]
+mod capi;
+pub mod memory;
 #[cfg(feature = "std")]
 pub mod compress;
 mod error;

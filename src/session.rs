@@ -7,7 +7,7 @@
 mod score;
 mod state;
 
-pub use score::{Score, log_probability};
+pub use score::{Score, log_probability, log_total};
 
 use crate::arch::{self, LoadOptions};
 use crate::backend::{Backend, Cpu, CpuOptions, Executor, Row};

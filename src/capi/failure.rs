@@ -1,4 +1,4 @@
-//! Why a call failed: a status, and a sentence that costs no memory.
+//! Why a call failed: a status, and a sentence.
 
 use super::types::AttarError;
 use crate::Error;
@@ -49,43 +49,44 @@ pub(super) fn name(status: i32) -> &'static core::ffi::CStr {
     place.and_then(|place| NAMES.get(place)).copied().unwrap_or(c"unknown status")
 }
 
-/// What a call that failed says.
-#[derive(Debug)]
+/// What a call that failed says. Its text is its own: an [`Error`]'s may lie in an arena that is given
+/// up before the caller hears of it.
 pub(super) struct Failure {
     pub(super) status: Status,
-    cause: Cause,
-}
-
-#[derive(Debug)]
-enum Cause {
-    Known(&'static str),
-    Core(Error),
+    /// Byte of the file that is to blame, 0 for none.
+    place: u64,
+    message: Message,
 }
 
 pub(super) type Outcome<T> = core::result::Result<T, Failure>;
 
 /// A failure whose reason is `what`.
-pub(super) const fn failure(status: Status, what: &'static str) -> Failure {
-    Failure { status, cause: Cause::Known(what) }
+pub(super) fn failure(status: Status, what: &str) -> Failure {
+    let mut message = Message::default();
+    let _ = message.write_str(what); // cut short if need be
+    Failure { status, place: 0, message }
 }
 
 /// An argument that makes no sense.
-pub(super) const fn wrong(what: &'static str) -> Failure {
+pub(super) fn wrong(what: &str) -> Failure {
     failure(Status::Arg, what)
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let status = match &error {
-            Error::Io(_) => Status::Io,
-            Error::Format(_) | Error::Missing(_) => Status::Format,
-            Error::Unsupported(_) => Status::Unsupported,
-            Error::Limit(_) => Status::Limit,
-            Error::Device(_) => Status::Device,
-            Error::Cancelled => Status::Cancelled,
-            Error::Invalid(_) => Status::Arg,
+        let (status, place) = match &error {
+            Error::Io(_) => (Status::Io, 0),
+            Error::Format(_) | Error::Missing(_) => (Status::Format, 0),
+            Error::Unsupported(_) => (Status::Unsupported, 0),
+            Error::Limit(_) => (Status::Limit, 0),
+            Error::Device(_) => (Status::Device, 0),
+            Error::Memory { .. } => (Status::NoMemory, 0),
+            Error::Cancelled => (Status::Cancelled, 0),
+            Error::Invalid(_) => (Status::Arg, 0),
         };
-        Self { status, cause: Cause::Core(error) }
+        let mut message = Message::default();
+        let _ = write!(message, "{error}"); // cut short if need be
+        Self { status, place, message }
     }
 }
 
@@ -97,44 +98,32 @@ impl Failure {
         Self { status, ..failure }
     }
 
-    /// Byte of the file that is to blame, 0 for none.
-    fn place(&self) -> u64 {
-        0
-    }
-
     /// Fills what the caller lent for it, but its size.
     pub(super) fn describe(&self, error: &mut AttarError) {
         error.code = self.status as i32;
-        error.place = self.place();
-        error.message = [0; 160];
-        // One byte stays zero; a sentence that does not fit ends early.
-        let (room, _) = error.message.split_at_mut(159);
-        let mut message = Message { room, len: 0 };
-        let _ = write!(message, "{self}");
+        error.place = self.place;
+        error.message = self.message.text;
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Cause::Known(what) => f.write_str(what),
-            Cause::Core(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Text that ends where the room does, after a whole character.
-struct Message<'a> {
-    room: &'a mut [u8],
+/// A text that ends where its room does, after a whole character and with a zero.
+struct Message {
+    text: [u8; 160],
     len: usize,
 }
 
-impl Write for Message<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.room[self.len..];
-        let len = text.floor_char_boundary(room.len());
-        room[..len].copy_from_slice(&text.as_bytes()[..len]);
+impl Default for Message {
+    fn default() -> Self {
+        Self { text: [0; 160], len: 0 }
+    }
+}
+
+impl Write for Message {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = self.text.len() - 1 - self.len;
+        let len = part.floor_char_boundary(room);
+        self.text[self.len..][..len].copy_from_slice(&part.as_bytes()[..len]);
         self.len += len;
-        if len == text.len() { Ok(()) } else { Err(fmt::Error) }
+        if len == part.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

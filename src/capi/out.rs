@@ -22,8 +22,20 @@ impl<'a, T: Copy> Out<'a, T> {
         self.needed = end;
     }
 
+    /// Forgets what was put.
+    pub(super) fn restart(&mut self) {
+        self.needed = 0;
+    }
+
+    /// The first `needed` of the room, to be filled.
+    pub(super) fn take(mut self, needed: usize, len: &mut usize) -> Outcome<&'a mut [T]> {
+        self.needed = needed;
+        self.finish(len)?;
+        Ok(&mut self.room[..needed])
+    }
+
     /// Says how much was needed.
-    pub(super) fn finish(self, len: &mut usize) -> Outcome<()> {
+    pub(super) fn finish(&self, len: &mut usize) -> Outcome<()> {
         *len = self.needed;
         if self.needed > self.room.len() {
             return Err(failure(Status::SmallBuffer, "the buffer is too small"));

@@ -1,11 +1,12 @@
 //! The structs of `include/attar.h`, field by field. `tests/c/layout.h` has every offset.
 
 use core::ffi::{c_char, c_void};
+use core::ptr::{null, null_mut};
 
 /// `attar_error`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarError {
+pub(super) struct AttarError {
     pub(super) size: u32,
     pub(super) code: i32,
     pub(super) place: u64,
@@ -15,22 +16,22 @@ pub struct AttarError {
 /// `attar_mem`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarMem {
+pub(super) struct AttarMem {
     pub(super) base: *mut c_void,
     pub(super) size: usize,
 }
 
 /// `read_at` of a source.
-pub type ReadAt = unsafe extern "C" fn(*mut c_void, u64, *mut c_void, usize) -> i32;
+pub(super) type ReadAt = unsafe extern "C" fn(*mut c_void, u64, *mut c_void, usize) -> i32;
 /// `map` of a source.
-pub type Map = unsafe extern "C" fn(*mut c_void, u64, usize) -> *const c_void;
+pub(super) type Map = unsafe extern "C" fn(*mut c_void, u64, usize) -> *const c_void;
 /// `unmap` of a source.
-pub type Unmap = unsafe extern "C" fn(*mut c_void, *const c_void, usize);
+pub(super) type Unmap = unsafe extern "C" fn(*mut c_void, *const c_void, usize);
 
 /// `attar_source`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarSource {
+pub(super) struct AttarSource {
     pub(super) size: u32,
     pub(super) flags: u32,
     pub(super) length: u64,
@@ -42,14 +43,14 @@ pub struct AttarSource {
 }
 
 /// A share of work.
-pub type Share = unsafe extern "C" fn(*mut c_void, u32);
+pub(super) type Share = unsafe extern "C" fn(*mut c_void, u32);
 /// `parallel_for` of an executor.
-pub type ParallelFor = unsafe extern "C" fn(*mut c_void, u32, Share, *mut c_void);
+pub(super) type ParallelFor = unsafe extern "C" fn(*mut c_void, u32, Share, *mut c_void);
 
 /// `attar_exec`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarExec {
+pub(super) struct AttarExec {
     pub(super) size: u32,
     pub(super) n_workers: u32,
     pub(super) ctx: *mut c_void,
@@ -57,14 +58,14 @@ pub struct AttarExec {
 }
 
 /// `now_ns` of a clock.
-pub type Now = unsafe extern "C" fn(*mut c_void) -> u64;
+pub(super) type Now = unsafe extern "C" fn(*mut c_void) -> u64;
 /// `idle` of a clock.
-pub type Idle = unsafe extern "C" fn(*mut c_void, u64);
+pub(super) type Idle = unsafe extern "C" fn(*mut c_void, u64);
 
 /// `attar_clock`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarClock {
+pub(super) struct AttarClock {
     pub(super) size: u32,
     pub(super) flags: u32,
     pub(super) ctx: *mut c_void,
@@ -75,7 +76,7 @@ pub struct AttarClock {
 /// `attar_limits`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarLimits {
+pub(super) struct AttarLimits {
     pub(super) size: u32,
     pub(super) max_tensors: u32,
     pub(super) max_meta_bytes: u64,
@@ -87,7 +88,7 @@ pub struct AttarLimits {
 /// `attar_config`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarConfig {
+pub(super) struct AttarConfig {
     pub(super) size: u32,
     pub(super) n_ctx: u32,
     pub(super) n_prefill: u32,
@@ -109,7 +110,7 @@ pub struct AttarConfig {
 /// `attar_plan_info`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarPlanInfo {
+pub(super) struct AttarPlanInfo {
     pub(super) size: u32,
     pub(super) fits: u32,
     pub(super) model_arena: u64,
@@ -123,7 +124,7 @@ pub struct AttarPlanInfo {
 /// `attar_sampling`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarSampling {
+pub(super) struct AttarSampling {
     pub(super) size: u32,
     pub(super) temp: f32,
     pub(super) top_p: f32,
@@ -136,13 +137,13 @@ pub struct AttarSampling {
 }
 
 /// `attar_on_token`.
-pub type OnToken =
+pub(super) type OnToken =
     unsafe extern "C" fn(*mut c_void, i32, *const c_char, usize, *const u8, usize, f32) -> i32;
 
 /// `attar_request`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarRequest {
+pub(super) struct AttarRequest {
     pub(super) size: u32,
     pub(super) max_tokens: u32,
     pub(super) deadline_ns: u64,
@@ -161,12 +162,31 @@ pub struct AttarRequest {
 /// `attar_result`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct AttarResult {
+pub(super) struct AttarResult {
     pub(super) size: u32,
     pub(super) n_prompt: u32,
     pub(super) n_generated: u32,
     pub(super) stop_reason: i32,
     pub(super) logprob_sum: f64,
+}
+
+impl AttarRequest {
+    /// What is asked if nothing is.
+    pub(super) const DEFAULT: Self = Self {
+        size: 0,
+        max_tokens: 0,
+        deadline_ns: 0,
+        duty_percent: 0,
+        draft_ngram: 0,
+        n_stop: 0,
+        adapter_scale: 0.0,
+        sampling: null(),
+        adapter: null(),
+        constraint: null_mut(),
+        stop: null(),
+        on_token: None,
+        user: null_mut(),
+    };
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::memory;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use alloc::vec::Vec;
-use attar_kernels::math::{exp64, ln64};
+use attar_kernels::math::{exp, ln64};
 
 /// Natural-log probability of a text under a model.
 #[derive(Debug)]
@@ -51,7 +51,13 @@ impl Session {
 
 /// Natural logarithm of the softmax of `logits` at `id`.
 pub fn log_probability(logits: &[f32], id: u32) -> f64 {
-    let max = f64::from(logits.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v)));
-    let sum: f64 = logits.iter().map(|v| exp64(f64::from(*v) - max)).sum();
-    f64::from(logits[id as usize]) - max - ln64(sum)
+    f64::from(logits[id as usize]) - log_total(logits)
+}
+
+/// Logarithm of the sum of the exponentials of `logits`: what is subtracted from a logit to make it a
+/// log probability. Exponentials are f32, as small cores have no f64; their errors average out.
+pub fn log_total(logits: &[f32]) -> f64 {
+    let max = logits.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+    let sum: f64 = logits.iter().map(|v| f64::from(exp(v - max))).sum();
+    f64::from(max) + ln64(sum)
 }
