@@ -39,7 +39,6 @@ pub mod backend;
 pub mod bytes;
 #[cfg(feature = "capi")]
 mod capi;
-pub mod memory;
 #[cfg(feature = "std")]
 pub mod compress;
 mod error;

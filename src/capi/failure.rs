@@ -76,13 +76,15 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (status, place) = match &error {
             Error::Io(_) => (Status::Io, 0),
-            Error::Format(_) | Error::Missing(_) => (Status::Format, 0),
+            Error::Format { at, .. } => (Status::Format, *at),
+            Error::Missing(_) => (Status::Format, 0),
             Error::Unsupported(_) => (Status::Unsupported, 0),
             Error::Limit(_) => (Status::Limit, 0),
             Error::Device(_) => (Status::Device, 0),
             Error::Memory { .. } => (Status::NoMemory, 0),
+            Error::ContextFull { .. } => (Status::ContextFull, 0),
             Error::Cancelled => (Status::Cancelled, 0),
-            Error::Invalid(_) => (Status::Arg, 0),
+            Error::Invalid(_) | Error::Token { .. } | Error::Position { .. } => (Status::Arg, 0),
         };
         let mut message = Message::default();
         let _ = write!(message, "{error}"); // cut short if need be

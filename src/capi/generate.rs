@@ -93,7 +93,8 @@ impl Conversation {
         };
         if !matches!(report.stop, Stop::String | Stop::Callback) {
             self.waiting.extend_from_slice(self.stream.finish().as_bytes());
-            if !self.waiting.is_empty() && !plan.listener.tell(TOKEN_NONE, &self.waiting, &[], 0.0) {
+            if !self.waiting.is_empty() && !plan.listener.tell(TOKEN_NONE, &self.waiting, &[], 0.0)
+            {
                 report.stop = Stop::Callback;
             }
         }

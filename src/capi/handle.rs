@@ -298,13 +298,11 @@ pub(super) unsafe fn close<T: Kind>(pointer: *mut Handle<T>) {
 /// `pointer` names a handle nobody else uses.
 unsafe fn give_up<T>(pointer: *mut Handle<T>) {
     // SAFETY: moved out once: the tag says so from now on.
-    let Handle { tag, memory, arena, value, .. } = unsafe { pointer.read() };
-    drop(tag);
+    let Handle { memory, arena, value, .. } = unsafe { pointer.read() };
     // SAFETY: the place is still there.
     unsafe { (*pointer).tag = AtomicU32::new(0) };
     // SAFETY: nothing is allocated.
     unsafe { memory::within(&arena, || drop(value)) };
-    drop(arena);
     drop(memory);
 }
 

@@ -1,5 +1,8 @@
 //! What a C caller lends besides memory: functions, each behind a safe call.
-#![allow(unsafe_code, reason = "a function a C caller lends is trusted to keep the header's promises")]
+#![allow(
+    unsafe_code,
+    reason = "a function a C caller lends is trusted to keep the header's promises"
+)]
 
 use super::failure::{Outcome, Status, failure, wrong};
 use super::types::{AttarClock, AttarSource, Idle, Now, OnToken};

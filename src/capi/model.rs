@@ -40,7 +40,8 @@ impl Model {
 
     /// A metadata value as text.
     pub(super) fn meta(&self, key: &str, mut out: Out<'_, u8>, len: &mut usize) -> Outcome<()> {
-        let value = self.file.gguf.get(key).ok_or_else(|| wrong("the file does not have this key"))?;
+        let value =
+            self.file.gguf.get(key).ok_or_else(|| wrong("the file does not have this key"))?;
         // Writing to `Out` does not fail.
         let _ = match value {
             Value::String(text) => {

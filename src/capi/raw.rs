@@ -1,5 +1,8 @@
 //! Pointers of a C caller, checked for all that can be checked: NULL, alignment, sizes.
-#![allow(unsafe_code, reason = "what a C caller points to is trusted to be there, once, in this file")]
+#![allow(
+    unsafe_code,
+    reason = "what a C caller points to is trusted to be there, once, in this file"
+)]
 
 use super::failure::{Outcome, Status, failure, wrong};
 use super::types::{

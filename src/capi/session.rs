@@ -10,9 +10,9 @@ use super::lent::Clock;
 use super::model::Model;
 use super::stops::STOP_LEN_MAX;
 use super::tokens::Tokens;
+use crate::memory::{self, Block};
 use crate::session::{Readout, log_probability, log_total};
 use crate::tokenizer::TextStream;
-use crate::memory::{self, Block};
 use crate::{Format, Sampler, SamplerOptions, Session};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -73,10 +73,7 @@ impl Watch<'_> {
 }
 
 impl Conversation {
-    pub(super) fn open(
-        model: &'static Model,
-        config: &Config,
-    ) -> Outcome<Self> {
+    pub(super) fn open(model: &'static Model, config: &Config) -> Outcome<Self> {
         let Config { options, clock, seed, .. } = *config;
         let session = Session::open(&model.file.gguf, &options).map_err(Failure::in_file)?;
         let vocab_len = session.vocab_len();

@@ -121,7 +121,12 @@ unsafe extern "C" fn memory_map(data: *mut c_void, offset: u64, _: usize) -> *co
     data.cast::<u8>().wrapping_add(offset as usize).cast_const().cast()
 }
 
-unsafe extern "C" fn memory_read_at(data: *mut c_void, offset: u64, room: *mut c_void, len: usize) -> i32 {
+unsafe extern "C" fn memory_read_at(
+    data: *mut c_void,
+    offset: u64,
+    room: *mut c_void,
+    len: usize,
+) -> i32 {
     let from = data.cast::<u8>().wrapping_add(offset as usize);
     // SAFETY: the library asks for nothing beyond the length of the source, into room of its own.
     unsafe { core::ptr::copy_nonoverlapping(from, room.cast::<u8>(), len) };
@@ -130,7 +135,9 @@ unsafe extern "C" fn memory_read_at(data: *mut c_void, offset: u64, room: *mut c
 
 /// A source over an open file: `len` bytes from `start`, 0 for all that follow.
 pub(super) fn file(out: &mut AttarSource, fd: i32, start: u64, len: u64) -> Outcome<()> {
-    let rest = descriptor::len(fd)?.checked_sub(start).ok_or_else(|| wrong("a start beyond the end of the file"))?;
+    let rest = descriptor::len(fd)?
+        .checked_sub(start)
+        .ok_or_else(|| wrong("a start beyond the end of the file"))?;
     if len > rest {
         return Err(wrong("a length beyond the end of the file"));
     }
@@ -169,7 +176,12 @@ mod descriptor {
         data.map(|data| data.len()).map_err(|_| failure(Status::Io, "not an open file"))
     }
 
-    pub(super) unsafe extern "C" fn read_at(ctx: *mut c_void, at: u64, room: *mut c_void, len: usize) -> i32 {
+    pub(super) unsafe extern "C" fn read_at(
+        ctx: *mut c_void,
+        at: u64,
+        room: *mut c_void,
+        len: usize,
+    ) -> i32 {
         let Ok(file) = borrow(ctx.addr() as i32) else { return -1 };
         // SAFETY: room of the library's own, of this length.
         let room = unsafe { core::slice::from_raw_parts_mut(room.cast::<u8>(), len) };
@@ -203,7 +215,12 @@ mod descriptor {
         Err(absent())
     }
 
-    pub(super) unsafe extern "C" fn read_at(_: *mut c_void, _: u64, _: *mut c_void, _: usize) -> i32 {
+    pub(super) unsafe extern "C" fn read_at(
+        _: *mut c_void,
+        _: u64,
+        _: *mut c_void,
+        _: usize,
+    ) -> i32 {
         -1
     }
 

@@ -43,7 +43,8 @@ impl Conversation {
 
     pub(super) fn save(&self, room: Out<'_, u8>, len: &mut usize) -> Outcome<()> {
         let (tokens, positions) = (self.tokens.len(), self.session.position());
-        let total = self.state_len(tokens, positions).ok_or_else(|| wrong("a state without end"))?;
+        let total =
+            self.state_len(tokens, positions).ok_or_else(|| wrong("a state without end"))?;
         let room = room.take(total, len)?;
         let (body, hash) = room.split_at_mut(total - HASH_LEN);
         let mut out = Out::new(body);
@@ -98,7 +99,10 @@ impl Conversation {
         let (tokens, positions) =
             (number(&bytes[32..36]) as usize, number(&bytes[36..40]) as usize);
         if tokens > self.session.context_len() {
-            return Err(failure(Status::ContextFull, "the saved state holds more than the context"));
+            return Err(failure(
+                Status::ContextFull,
+                "the saved state holds more than the context",
+            ));
         }
         if positions > tokens || self.state_len(tokens, positions) != Some(bytes.len()) {
             return Err(damaged("the saved state contradicts itself"));

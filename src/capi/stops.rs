@@ -44,7 +44,8 @@ impl<'a> Stops<'a> {
     /// that begins one. Stop strings are whole characters, so a cut never divides one.
     pub(super) fn cut(&self, text: &[u8]) -> Cut {
         let mut places = 0..text.len();
-        if let Some(at) = places.clone().find(|at| self.iter().any(|s| text[*at..].starts_with(s))) {
+        if let Some(at) = places.clone().find(|at| self.iter().any(|s| text[*at..].starts_with(s)))
+        {
             return Cut::Stop(at);
         }
         let safe = places.find(|at| self.iter().any(|s| s.starts_with(&text[*at..])));

@@ -15,10 +15,10 @@ impl Session {
     /// order.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if not as many are held.
+    /// [`Error::Position`] if not as many are held.
     pub fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         if positions > self.position {
-            return Err(Error::Invalid("more positions than are held".into()));
+            return Err(Error::Position { position: positions, held: self.position });
         }
         self.backend.cached(positions, each);
         Ok(())
@@ -29,10 +29,11 @@ impl Session {
     /// encoding.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the context is shorter.
+    /// [`Error::ContextFull`] if the context is shorter.
     pub fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
-        if positions > self.decoder.shape.context_len {
-            return Err(Error::Limit("more positions than the context has".into()));
+        let context_len = self.decoder.shape.context_len;
+        if positions > context_len {
+            return Err(Error::ContextFull { context_len, position: 0, more: positions });
         }
         self.backend.restore(positions, fill);
         self.position = positions;

@@ -111,9 +111,7 @@ unsafe extern "C" fn attar_prefill(
 ///
 /// # Safety
 /// The header's contract.
-unsafe fn request(
-    request: *const AttarRequest,
-) -> Outcome<(AttarRequest, Option<AttarSampling>)> {
+unsafe fn request(request: *const AttarRequest) -> Outcome<(AttarRequest, Option<AttarSampling>)> {
     // SAFETY: the caller's promise.
     let request = unsafe { raw::read(request)? }.unwrap_or(AttarRequest::DEFAULT);
     if !request.adapter.is_null() {
