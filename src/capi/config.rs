@@ -1,12 +1,9 @@
 //! A configuration, checked: what this build cannot do is refused here.
 
 use super::failure::{Outcome, Status, failure, wrong};
-use super::lent::Clock;
+use super::lent::{Clock, Exec};
 use super::types::{AttarClock, AttarConfig, AttarExec, AttarLimits};
 use crate::{Format, Options};
-
-/// Threads that can work at once.
-const WORKERS_MAX: u32 = 256;
 
 /// How to open a model and a session.
 pub(super) struct Config {
@@ -14,6 +11,7 @@ pub(super) struct Config {
     pub(super) copy: bool,
     pub(super) limits: Option<AttarLimits>,
     pub(super) options: Options,
+    pub(super) exec: Option<Exec>,
     pub(super) clock: Clock,
     pub(super) seed: u64,
 }
@@ -22,8 +20,10 @@ impl Config {
     /// What is asked if nothing is.
     pub(super) const fn default() -> Self {
         let cache = Format::F16;
-        let options = Options { context_len: 0, batch_len: 0, threads: 1, cache, isa: None };
-        Self { copy: false, limits: None, options, clock: Clock::SYSTEM, seed: 0 }
+        let (context_len, batch_len) = (0, 0); // the model's, the library's
+        let options =
+            Options { context_len, batch_len, threads: 1, executor: None, cache, isa: None };
+        Self { copy: false, limits: None, options, exec: None, clock: Clock::SYSTEM, seed: 0 }
     }
 
     pub(super) fn new(
@@ -62,31 +62,18 @@ impl Config {
             1 => Format::F32,
             _ => return Err(wrong("kv_type is 0, 1 or 2")),
         };
-        if let Some(exec) = exec {
-            check_exec(&exec)?;
-        }
         let options = Options {
             context_len: config.n_ctx as usize,
             batch_len: config.n_prefill as usize,
             cache,
             ..plain.options
         };
-        Ok(Self { copy, limits, options, clock: Clock::new(clock)?, seed: config.seed })
+        let exec = exec.map(Exec::new).transpose()?;
+        Ok(Self { copy, limits, options, exec, clock: Clock::new(clock)?, seed: config.seed })
     }
 
     /// Whether arenas of so many bytes are allowed.
     pub(super) fn fits(&self, bytes: u64) -> bool {
         self.limits.is_none_or(|limits| limits.max_ram == 0 || bytes <= limits.max_ram)
-    }
-}
-
-fn check_exec(exec: &AttarExec) -> Outcome<()> {
-    if exec.parallel_for.is_none() {
-        return Err(wrong("an executor without parallel_for"));
-    }
-    match exec.n_workers {
-        0 => Err(wrong("an executor without workers")),
-        1..=WORKERS_MAX => Ok(()),
-        _ => Err(failure(Status::Limit, "more than 256 workers")),
     }
 }

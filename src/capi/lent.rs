@@ -5,8 +5,13 @@
 )]
 
 use super::failure::{Outcome, Status, failure, wrong};
-use super::types::{AttarClock, AttarSource, Idle, Now, OnToken};
+use super::types::{AttarClock, AttarExec, AttarSource, Idle, Now, OnToken, ParallelFor};
+use crate::backend::Executor;
+use crate::{Gguf, Options, Result, Session, memory};
+use alloc::boxed::Box;
 use core::ffi::c_void;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Time: the caller's clock, or the system's where there is one.
 #[derive(Clone, Copy)]
@@ -95,6 +100,112 @@ mod system {
     }
 
     pub(super) fn pause(_: u64) {}
+}
+
+/// Threads that can work at once.
+const WORKERS_MAX: u32 = 256;
+
+/// The caller's threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exec {
+    ctx: *mut c_void,
+    workers: u32,
+    parallel_for: ParallelFor,
+}
+
+/// Work under way on the caller's threads.
+struct Work<'a> {
+    share: &'a (dyn Fn(usize) + Sync),
+    count: usize,
+    done: AtomicUsize,
+}
+
+impl Exec {
+    pub(super) fn new(exec: AttarExec) -> Outcome<Self> {
+        let parallel_for =
+            exec.parallel_for.ok_or_else(|| wrong("an executor without parallel_for"))?;
+        match exec.n_workers {
+            0 => Err(wrong("an executor without workers")),
+            workers @ 1..=WORKERS_MAX => Ok(Self { ctx: exec.ctx, workers, parallel_for }),
+            _ => Err(failure(Status::Limit, "more than 256 workers")),
+        }
+    }
+}
+
+// SAFETY: the caller's context is the caller's to guard; the library hands it over from one thread.
+unsafe impl Sync for Exec {}
+
+// SAFETY: the header asks of `parallel_for` what this trait asks, and what can be seen of it is looked
+// at: every share has ended, and there were as many as there should be.
+unsafe impl Executor for Exec {
+    fn threads(&self) -> usize {
+        self.workers as usize
+    }
+
+    fn parallel_for(&self, count: usize, share: &(dyn Fn(usize) + Sync)) {
+        let work = Work { share, count, done: AtomicUsize::new(0) };
+        let arg = (&raw const work).cast_mut().cast();
+        // SAFETY: the caller's function with the caller's context; `work` stays until it returns.
+        unsafe { (self.parallel_for)(self.ctx, count as u32, do_share, arg) }
+        assert!(work.done.load(Ordering::Acquire) == count, "shares that failed or were not done");
+    }
+}
+
+/// Does one share. A panic must not run into the caller's code: it only is not counted as done.
+unsafe extern "C" fn do_share(arg: *mut c_void, i: u32) {
+    // SAFETY: `parallel_for` above put it there, and waits.
+    let work = unsafe { &*arg.cast::<Work<'_>>() };
+    if (i as usize) < work.count && completes(|| (work.share)(i as usize)) {
+        work.done.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(feature = "std")]
+fn completes(share: impl FnOnce()) -> bool {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(share));
+    result.map_err(core::mem::forget).is_ok()
+}
+
+#[cfg(not(feature = "std"))]
+fn completes(share: impl FnOnce()) -> bool {
+    share();
+    true
+}
+
+/// A session, and the caller's threads it works with.
+pub(super) struct Working {
+    /// Dropped first.
+    session: Session,
+    _exec: Option<Box<Exec>>,
+}
+
+impl Working {
+    pub(super) fn open(gguf: &Gguf, options: &Options, exec: Option<Exec>) -> Result<Self> {
+        let exec = exec.map(memory::boxed).transpose()?;
+        let executor = exec.as_deref().map(|exec| {
+            let exec: *const Exec = exec;
+            // SAFETY: the box does not move its contents, and is dropped after the session.
+            unsafe { &*exec as &'static dyn Executor }
+        });
+        // Without a lender the calling thread does all work.
+        let threads = usize::from(executor.is_none());
+        let session = Session::open(gguf, &Options { threads, executor, ..*options })?;
+        Ok(Self { session, _exec: exec })
+    }
+}
+
+impl Deref for Working {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Working {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }
 
 /// A source's function that reads.

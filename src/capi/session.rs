@@ -6,14 +6,14 @@
 
 use super::config::Config;
 use super::failure::{Failure, Outcome, Status, failure, wrong};
-use super::lent::Clock;
+use super::lent::{Clock, Working};
 use super::model::Model;
 use super::stops::STOP_LEN_MAX;
 use super::tokens::Tokens;
 use crate::memory::{self, Block};
 use crate::session::{Readout, log_probability, log_total};
 use crate::tokenizer::TextStream;
-use crate::{Format, Sampler, SamplerOptions, Session};
+use crate::{Format, Sampler, SamplerOptions};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +22,7 @@ pub(super) const RECENT_MAX: usize = 256;
 
 /// What the handle of a session has.
 pub(super) struct Conversation {
-    pub(super) session: Session,
+    pub(super) session: Working,
     pub(super) sampler: Sampler,
     pub(super) stream: TextStream,
     pub(super) model: &'static Model,
@@ -74,8 +74,8 @@ impl Watch<'_> {
 
 impl Conversation {
     pub(super) fn open(model: &'static Model, config: &Config) -> Outcome<Self> {
-        let Config { options, clock, seed, .. } = *config;
-        let session = Session::open(&model.file.gguf, &options).map_err(Failure::in_file)?;
+        let Config { options, exec, clock, seed, .. } = *config;
+        let session = Working::open(&model.file.gguf, &options, exec).map_err(Failure::in_file)?;
         let vocab_len = session.vocab_len();
         let chosen =
             SamplerOptions { penalty_last_n: RECENT_MAX, seed, ..SamplerOptions::default() };
@@ -153,7 +153,8 @@ impl Conversation {
         if count < self.tokens.len() {
             self.tokens.truncate(count);
             self.fresh = false;
-            self.session.truncate(self.session.position().min(count))?;
+            let fed = self.session.position().min(count);
+            self.session.truncate(fed)?;
         }
         if count == 0 {
             self.sampler.reseed(self.seed);
