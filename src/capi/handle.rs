@@ -8,7 +8,7 @@ use super::failure::{Outcome, Status, failure, wrong};
 use super::types::AttarMem;
 use crate::memory::{self, Arena};
 use core::cell::UnsafeCell;
-use core::ops::{Deref, DerefMut};
+use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// What a handle can be of.
@@ -206,19 +206,27 @@ impl<T: Kind> Handle<T> {
     /// The value, to look at; others may look at it too.
     pub(super) fn share(&self) -> Outcome<Shared<'_, T>> {
         self.enter(|users| (users >= 0).then(|| users + 1))?;
+        let _leave = Leave { handle: self, count: 1 };
         // SAFETY: counted as a reader, so there is no writer.
         let value = unsafe { &*self.value.get() };
-        let handle = self;
-        value.as_ref().map(|value| Shared { handle, value }).ok_or_else(busy)
+        value.as_ref().map(|value| Shared { value, _leave }).ok_or_else(busy)
     }
 
-    /// The value, to change.
-    pub(super) fn lock(&self) -> Outcome<Locked<'_, T>> {
+    /// Works on the value, alone.
+    pub(super) fn work<R>(&self, work: impl FnOnce(&mut T) -> Outcome<R>) -> Outcome<R> {
         self.enter(|users| (users == 0).then_some(-1))?;
+        let _leave = Leave { handle: self, count: -1 };
         // SAFETY: counted as the writer, so there is nobody else.
         let value = unsafe { &mut *self.value.get() };
-        let handle = self;
-        value.as_mut().map(|value| Locked { handle, value }).ok_or_else(busy)
+        let value = value.as_mut().ok_or_else(busy)?;
+        // A panic drops what it passes, which may lie in the arena. Where panics end the program, tasks
+        // may work at the same time, and only one could be within an arena.
+        if cfg!(feature = "std") {
+            // SAFETY: nothing that runs allocates; a failure holds no memory.
+            unsafe { memory::within(&self.arena, || work(value)) }
+        } else {
+            work(value)
+        }
     }
 
     fn enter(&self, count: impl Fn(i32) -> Option<i32>) -> Outcome<()> {
@@ -227,14 +235,6 @@ impl<T: Kind> Handle<T> {
         }
         let entered = self.users.fetch_update(Ordering::Acquire, Ordering::Relaxed, count);
         entered.map(drop).map_err(|_| busy())
-    }
-
-    fn leave(&self, count: i32) {
-        #[cfg(feature = "std")]
-        if std::thread::panicking() {
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        self.users.fetch_sub(count, Ordering::Release);
     }
 
     /// The model of a session outlives it, by the header's contract.
@@ -306,10 +306,26 @@ unsafe fn give_up<T>(pointer: *mut Handle<T>) {
     drop(memory);
 }
 
+/// Counts a user out.
+struct Leave<'a, T: Kind> {
+    handle: &'a Handle<T>,
+    count: i32,
+}
+
+impl<T: Kind> Drop for Leave<'_, T> {
+    fn drop(&mut self) {
+        #[cfg(feature = "std")]
+        if std::thread::panicking() {
+            self.handle.broken.store(true, Ordering::Relaxed);
+        }
+        self.handle.users.fetch_sub(self.count, Ordering::Release);
+    }
+}
+
 /// A value nobody changes meanwhile.
 pub(super) struct Shared<'a, T: Kind> {
-    handle: &'a Handle<T>,
     value: &'a T,
+    _leave: Leave<'a, T>,
 }
 
 impl<T: Kind> Deref for Shared<'_, T> {
@@ -317,37 +333,5 @@ impl<T: Kind> Deref for Shared<'_, T> {
 
     fn deref(&self) -> &T {
         self.value
-    }
-}
-
-impl<T: Kind> Drop for Shared<'_, T> {
-    fn drop(&mut self) {
-        self.handle.leave(1);
-    }
-}
-
-/// A value nobody else uses meanwhile.
-pub(super) struct Locked<'a, T: Kind> {
-    handle: &'a Handle<T>,
-    value: &'a mut T,
-}
-
-impl<T: Kind> Deref for Locked<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.value
-    }
-}
-
-impl<T: Kind> DerefMut for Locked<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.value
-    }
-}
-
-impl<T: Kind> Drop for Locked<'_, T> {
-    fn drop(&mut self) {
-        self.handle.leave(-1);
     }
 }

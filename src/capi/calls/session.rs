@@ -53,7 +53,7 @@ unsafe extern "C" fn attar_session_close(session: *mut AttarSession) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn attar_session_rewind(session: *mut AttarSession, n_keep: u32) -> i32 {
     // SAFETY: the header's contract.
-    let call = || unsafe { Handle::at(session)? }.lock()?.rewind(n_keep as usize);
+    let call = || unsafe { Handle::at(session)? }.work(|inner| inner.rewind(n_keep as usize));
     // SAFETY: no error is asked for.
     unsafe { border(core::ptr::null_mut(), call) }
 }
@@ -73,7 +73,7 @@ fn watch(session: &AttarSession) -> Watch<'_> {
 }
 
 /// A call the caller cancelled uses the cancellation up.
-fn settle(watch: &Watch<'_>, result: Outcome<()>) -> Outcome<()> {
+fn settle<T>(watch: &Watch<'_>, result: Outcome<T>) -> Outcome<T> {
     if let Err(failure) = &result
         && failure.status == Status::Cancelled
     {
@@ -97,7 +97,7 @@ unsafe extern "C" fn attar_prefill(
         // SAFETY: the header's contract; a negative token becomes one beyond the vocabulary.
         let ids = unsafe { raw::slice(tokens.cast::<u32>(), n)? };
         let watch = watch(session);
-        let (done, result) = session.lock()?.prefill(ids, &watch);
+        let (done, result) = session.work(|inner| Ok(inner.prefill(ids, &watch)))?;
         if let Some(n_done) = n_done {
             *n_done = done;
         }
@@ -153,21 +153,29 @@ unsafe extern "C" fn attar_step(
         let logprob = unsafe { raw::maybe_place(logprob)? };
         // SAFETY: the header's contract.
         let (request, sampling) = unsafe { self::request(request)? };
-        let mut inner = session.lock()?;
-        let clock = inner.clock;
-        let watch = Watch { clock, deadline: deadline(clock, &request)?, ..watch(session) };
-        inner.sampler.configure(&generate::sampling(sampling.as_ref())?)?;
-        let stepped = inner.step(&watch, logprob.is_some());
-        let mut chosen = None;
-        settle(&watch, stepped.map(|step| chosen = Some(step)))?;
-        if let Some((id, likely)) = chosen {
-            *out = id as i32;
-            logprob.into_iter().for_each(|place| *place = likely);
-        }
+        let options = generate::sampling(sampling.as_ref())?;
+        let (id, likely) = session.work(|inner| {
+            let clock = inner.clock;
+            let watch = Watch { clock, deadline: deadline(clock, &request)?, ..watch(session) };
+            inner.sampler.configure(&options)?;
+            settle(&watch, inner.step(&watch, logprob.is_some()))
+        })?;
+        *out = id as i32;
+        logprob.into_iter().for_each(|place| *place = likely);
         Ok(())
     };
     // SAFETY: no error is asked for.
     unsafe { border(core::ptr::null_mut(), call) }
+}
+
+/// The share of time to work, in percent.
+fn duty(clock: Clock, percent: u32) -> Outcome<u64> {
+    match percent {
+        0 | 100 => Ok(100),
+        1..100 if clock.now().is_some() && clock.pauses() => Ok(percent.into()),
+        1..100 => Err(absent("pauses without a clock")),
+        _ => Err(wrong("duty_percent is 1 to 100")),
+    }
 }
 
 /// The stop strings of a request.
@@ -208,27 +216,23 @@ unsafe extern "C" fn attar_generate(
         let (request, sampling) = unsafe { self::request(request)? };
         // SAFETY: the header's contract.
         let stops = unsafe { stops(&request)? };
-        let mut inner = session.lock()?;
-        let clock = inner.clock;
-        let duty_percent = match request.duty_percent {
-            0 | 100 => 100,
-            1..100 if clock.now().is_some() && clock.pauses() => request.duty_percent.into(),
-            1..100 => return Err(absent("pauses without a clock")),
-            _ => return Err(wrong("duty_percent is 1 to 100")),
-        };
-        let watch = Watch { clock, deadline: deadline(clock, &request)?, ..watch(session) };
-        inner.sampler.configure(&generate::sampling(sampling.as_ref())?)?;
-        if let Some(seed) = sampling.map(|sampling| sampling.seed).filter(|seed| *seed != 0) {
-            inner.sampler.reseed(seed);
-        }
+        let options = generate::sampling(sampling.as_ref())?;
         let listener = Listener { tell: request.on_token, user: request.user };
         let tokens_max = request.max_tokens as usize;
         let logprobs = listener.tell.is_some() || out.is_some();
-        let plan = Plan { tokens_max, duty_percent, stops, listener, logprobs };
-        let held = inner.tokens.len() as u32;
-        let report = inner.generate(&plan, &watch)?;
+        let (held, report) = session.work(|inner| {
+            let clock = inner.clock;
+            let duty_percent = duty(clock, request.duty_percent)?;
+            let watch = Watch { clock, deadline: deadline(clock, &request)?, ..watch(session) };
+            inner.sampler.configure(&options)?;
+            if let Some(seed) = sampling.map(|sampling| sampling.seed).filter(|seed| *seed != 0) {
+                inner.sampler.reseed(seed);
+            }
+            let plan = Plan { tokens_max, duty_percent, stops, listener, logprobs };
+            Ok((inner.tokens.len(), inner.generate(&plan, &watch)?))
+        })?;
         if let Some(out) = out {
-            out.n_prompt = held;
+            out.n_prompt = held as u32;
             out.n_generated = report.tokens;
             out.stop_reason = report.stop as i32;
             out.logprob_sum = report.logprob;
@@ -266,9 +270,8 @@ unsafe extern "C" fn attar_score(
         // SAFETY: the header's contract.
         let sum = unsafe { raw::maybe_place(sum)? };
         let watch = watch(session);
-        let scored = session.lock()?.score(ids, n_given, logprobs, &watch);
-        let mut total = 0.0;
-        settle(&watch, scored.map(|sum| total = sum))?;
+        let scored = session.work(|inner| inner.score(ids, n_given, logprobs, &watch));
+        let total = settle(&watch, scored)?;
         sum.into_iter().for_each(|place| *place = total);
         Ok(())
     };
@@ -295,11 +298,11 @@ unsafe extern "C" fn attar_embed(
         if pooling > 1 {
             return Err(wrong("pooling is 0 or 1"));
         }
-        let mut inner = session.lock()?;
-        let room = room.take(inner.session.width(), len)?;
         let watch = watch(session);
-        let result = inner.embed(ids, pooling == 0, room, &watch);
-        settle(&watch, result)
+        session.work(|inner| {
+            let room = room.take(inner.session.width(), len)?;
+            settle(&watch, inner.embed(ids, pooling == 0, room, &watch))
+        })
     };
     // SAFETY: no error is asked for.
     unsafe { border(core::ptr::null_mut(), call) }
@@ -334,7 +337,7 @@ unsafe extern "C" fn attar_state_load(
         let session = unsafe { Handle::at(session)? };
         // SAFETY: the header's contract.
         let bytes = unsafe { raw::slice(buffer.cast::<u8>(), n)? };
-        session.lock()?.load(bytes)
+        session.work(|inner| inner.load(bytes))
     };
     // SAFETY: the header's contract.
     unsafe { border(error, call) }
