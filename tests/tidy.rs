@@ -29,6 +29,11 @@ const UNSAFE_FILES: &[&str] = &[
     "src/memory/shared.rs",
     "src/backend/threads.rs",
     "src/backend/threads/pool.rs",
+    "src/capi/calls.rs",
+    "src/capi/handle.rs",
+    "src/capi/lent.rs",
+    "src/capi/raw.rs",
+    "src/capi/source.rs",
     "src/main/allocations.rs",
 ];
 

@@ -56,11 +56,8 @@ fn caught(call: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
     // The library prints nothing, not even of its own defects.
     static SILENCE: Once = Once::new();
     SILENCE.call_once(|| set_hook(std::boxed::Box::new(|_| {})));
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        // Dropping what a panic carries may panic itself.
-        core::mem::forget(panic);
-        Err(failure(Status::Internal, "a defect of the library"))
-    })
+    let result = catch_unwind(AssertUnwindSafe(call));
+    result.unwrap_or_else(|_| Err(failure(Status::Internal, "a defect of the library")))
 }
 
 #[cfg(not(feature = "std"))]

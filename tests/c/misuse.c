@@ -100,7 +100,7 @@ static void sizes(const attar_source *source, attar_session *session) {
     config.known.size = wrong[i];
     CHECK_IS(attar_plan(source, &config.known, NULL, &plan, NULL), ATTAR_E_VERSION);
     attar_source other = *source;
-    other.size = wrong[i];
+    other.size = wrong[i] < 100000 ? wrong[i] / 2 : wrong[i];
     CHECK_IS(attar_plan(&other, NULL, NULL, &plan, NULL), ATTAR_E_VERSION);
   }
   config.known.size = sizeof config;
