@@ -22,5 +22,4 @@ mod state;
 mod stats;
 mod stops;
 mod text;
-mod tokens;
 mod types;

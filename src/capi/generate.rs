@@ -92,7 +92,7 @@ impl Conversation {
             }
         };
         if !matches!(report.stop, Stop::String | Stop::Callback) {
-            self.waiting.extend_from_slice(self.stream.finish().as_bytes());
+            self.stream.finish().bytes().for_each(|byte| self.waiting.push(byte));
             if !self.waiting.is_empty() && !plan.listener.tell(TOKEN_NONE, &self.waiting, &[], 0.0)
             {
                 report.stop = Stop::Callback;
@@ -123,7 +123,7 @@ impl Conversation {
         if self.model.tokenizer.is_end_of_text(id) {
             return Ok(Some(Stop::End));
         }
-        if let Some(stop) = self.hand_out(plan, id, logprob) {
+        if let Some(stop) = self.hand_out(plan, id, logprob)? {
             return Ok(Some(stop));
         }
         if let Some((start, end)) = start.zip(self.clock.now()) {
@@ -135,18 +135,21 @@ impl Conversation {
     }
 
     /// Tells of a token, with the text that is certain by now.
-    fn hand_out(&mut self, plan: &Plan<'_>, id: u32, logprob: f32) -> Option<Stop> {
+    fn hand_out(&mut self, plan: &Plan<'_>, id: u32, logprob: f32) -> Outcome<Option<Stop>> {
         let tokenizer = &self.model.tokenizer;
         self.piece.clear();
-        tokenizer.append_piece(id, false, &mut self.piece);
-        self.waiting.extend_from_slice(self.stream.push(tokenizer, id).as_bytes());
+        tokenizer.spell(id, false, &mut |part| {
+            part.iter().for_each(|byte| self.piece.push(*byte));
+        });
+        let text = self.stream.push(tokenizer, id)?;
+        text.bytes().for_each(|byte| self.waiting.push(byte));
         let cut = plan.stops.cut(&self.waiting);
         let (Cut::Safe(len) | Cut::Stop(len)) = cut;
         if !plan.listener.tell(id as i32, &self.waiting[..len], &self.piece, logprob) {
-            return Some(Stop::Callback);
+            return Ok(Some(Stop::Callback));
         }
         self.waiting.copy_within(len.., 0);
         self.waiting.truncate(self.waiting.len() - len);
-        matches!(cut, Cut::Stop(_)).then_some(Stop::String)
+        Ok(matches!(cut, Cut::Stop(_)).then_some(Stop::String))
     }
 }

@@ -96,7 +96,7 @@ fn count(file: &Opened, architecture: &str, key: &str) -> usize {
 
 /// Tokens the input table has.
 fn vocab_len(file: &Opened) -> usize {
-    let table = file.gguf.tensors().iter().find(|tensor| tensor.name == "token_embd.weight");
+    let table = file.gguf.tensors().iter().find(|tensor| &*tensor.name == "token_embd.weight");
     table.and_then(|tensor| tensor.dims.last().copied()).unwrap_or(0)
 }
 

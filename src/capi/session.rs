@@ -9,12 +9,10 @@ use super::failure::{Failure, Outcome, Status, failure, wrong};
 use super::lent::{Clock, Working};
 use super::model::Model;
 use super::stops::STOP_LEN_MAX;
-use super::tokens::Tokens;
-use crate::memory::{self, Block};
+use crate::memory::{Block, List};
 use crate::session::{Readout, log_probability, log_total};
 use crate::tokenizer::TextStream;
 use crate::{Format, Sampler, SamplerOptions};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Tokens that can be recent for the repeat penalty.
@@ -27,14 +25,14 @@ pub(super) struct Conversation {
     pub(super) stream: TextStream,
     pub(super) model: &'static Model,
     /// All tokens held.
-    pub(super) tokens: Tokens,
+    pub(super) tokens: List<u32>,
     /// What follows the last token, if `fresh`.
     logits: Block<f32>,
     pub(super) fresh: bool,
     /// The bytes of the token at work.
-    pub(super) piece: Vec<u8>,
+    pub(super) piece: List<u8>,
     /// Text that is not handed out yet.
-    pub(super) waiting: Vec<u8>,
+    pub(super) waiting: List<u8>,
     pub(super) clock: Clock,
     pub(super) seed: u64,
     /// Encoding of keys and values.
@@ -80,15 +78,15 @@ impl Conversation {
         let chosen =
             SamplerOptions { penalty_last_n: RECENT_MAX, seed, ..SamplerOptions::default() };
         let sampler = Sampler::new(&chosen, vocab_len)?;
-        let stream = TextStream::new(&model.tokenizer);
+        let stream = TextStream::new(&model.tokenizer)?;
         let piece_len = model.tokenizer.piece_len_max();
         Ok(Self {
-            tokens: Tokens::claim(session.context_len())?,
-            logits: Block::claim(vocab_len)?,
+            tokens: List::claim(session.context_len(), 0)?,
+            logits: Block::claim(vocab_len, 0.0)?,
             fresh: false,
-            piece: memory::reserved(piece_len)?,
+            piece: List::claim(piece_len, 0)?,
             // A piece may complete a character and be all U+FFFD.
-            waiting: memory::reserved(3 * (piece_len + 4) + STOP_LEN_MAX)?,
+            waiting: List::claim(3 * (piece_len + 4) + STOP_LEN_MAX, 0)?,
             clock,
             seed,
             cache: options.cache,
@@ -122,7 +120,7 @@ impl Conversation {
             return (0, Err(failure));
         }
         let held = self.tokens.len();
-        self.tokens.append(ids);
+        ids.iter().for_each(|id| self.tokens.push(*id));
         self.fresh = false;
         let result = self.catch_up(watch);
         if result.is_err() {
@@ -185,7 +183,7 @@ impl Conversation {
         let penalized = recent.iter().position(|token| *token == id);
         let logit = penalized.map_or(self.logits[id as usize], |place| before[place]);
         let logprob = (f64::from(logit) - total) as f32;
-        self.tokens.append(&[id]);
+        self.tokens.push(id);
         self.counts.generated += 1;
         Ok((id, logprob))
     }

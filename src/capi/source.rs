@@ -76,7 +76,7 @@ impl Kept {
                 return Ok(Self::Lent(*source, bytes));
             }
         }
-        let mut bytes = Block::claim(len)?;
+        let mut bytes = Block::claim(len, 0)?;
         for (i, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
             let at = i * CHUNK;
             progress.tell((900 * (at as u64) / source.length) as u32)?;

@@ -71,8 +71,7 @@ impl Conversation {
             piece[..own.len()].copy_from_slice(own);
             rest = others;
         })?;
-        self.tokens.truncate(0);
-        saved.tokens.chunks_exact(4).for_each(|id| self.tokens.append(&[number(id) as u32]));
+        self.tokens.set(saved.tokens.chunks_exact(4).map(|id| number(id) as u32));
         self.sampler.set_random_state(saved.random);
         self.fresh = false;
         Ok(())

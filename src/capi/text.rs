@@ -49,7 +49,7 @@ pub(super) fn detokenize(
         return Err(failure(Status::Arg, "a token beyond the vocabulary"));
     }
     for id in ids {
-        tokenizer.each_part(*id, flags & SPELL_CONTROL != 0, &mut |bytes| out.put(bytes));
+        tokenizer.spell(*id, flags & SPELL_CONTROL != 0, &mut |bytes| out.put(bytes));
     }
     out.finish(len)
 }

@@ -20,6 +20,11 @@ impl<T: Copy> List<T> {
         Ok(Self { room: Block::claim(room, blank)?, len: 0 })
     }
 
+    /// How many values there is room for.
+    pub fn room(&self) -> usize {
+        self.room.len()
+    }
+
     /// Appends a value. A full list stays as it is: whoever pushes knows the room.
     pub fn push(&mut self, value: T) {
         if let Some(place) = self.room.get_mut(self.len) {

@@ -61,8 +61,7 @@ impl History {
     /// Whether its buffers are long enough for these options.
     pub(super) fn has_room_for(&self, options: &SamplerOptions) -> bool {
         let dry = if options.dry_multiplier > 0.0 { options.dry_last_n } else { 0 };
-        options.penalty_last_n <= self.sorted.capacity().min(self.len_max)
-            && dry <= self.z.capacity().min(self.len_max)
+        options.penalty_last_n <= self.sorted.room() && dry <= self.reversed.room()
     }
 
     pub(super) fn set_breakers(&mut self, ids: &[u32]) {
