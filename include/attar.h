@@ -293,7 +293,7 @@ enum {
 enum { ATTAR_DETOKENIZE_CONTROL = 1 }; /* spell control tokens out instead of leaving them away */
 
 /* Tokens of a text of any n bytes. `flags`: ATTAR_TOKENIZE_*, or 0 for the start of a text. `scratch` is used for the
-   length of the call: 64 bytes a byte of text suffice. *n_out counts tokens. ATTAR_E_UNSUPPORTED for a vocabulary without text,
+   length of the call: 512 bytes and 128 more a byte of text suffice. *n_out counts tokens. ATTAR_E_UNSUPPORTED for a vocabulary without text,
    ATTAR_E_ARG for text it cannot spell. */
 ATTAR_API attar_status attar_tokenize(const attar_model *model, const char *utf8, size_t n, uint32_t flags,
                                       const attar_mem *scratch, attar_token *out, size_t *n_out);

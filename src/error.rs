@@ -6,7 +6,7 @@ use core::fmt;
 /// An error; its text says what was expected and what was found.
 ///
 /// What may happen once a session is open carries numbers instead of a text, and so takes no memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Error {
     /// The operating system refused.
     Io(Text),
@@ -55,6 +55,17 @@ pub enum Error {
         /// Tokens held.
         held: usize,
     },
+    /// An option out of its range.
+    Option {
+        /// Its name.
+        name: &'static str,
+        /// What it is.
+        value: f32,
+        /// The least it may be.
+        least: f32,
+        /// The most it may be.
+        most: f32,
+    },
     /// The caller asked to stop.
     Cancelled,
 }
@@ -84,6 +95,7 @@ impl Error {
             | Self::ContextFull { .. }
             | Self::Token { .. }
             | Self::Position { .. }
+            | Self::Option { .. }
             | Self::Cancelled) => other,
         }
     }
@@ -108,6 +120,9 @@ impl fmt::Display for Error {
             }
             Self::Position { position, held } => {
                 write!(f, "cannot keep {position} of {held} tokens")
+            }
+            Self::Option { name, value, least, most } => {
+                write!(f, "{name} is {value}, expected a number from {least} to {most}")
             }
             Self::Cancelled => f.write_str("cancelled"),
         }

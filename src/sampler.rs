@@ -6,7 +6,7 @@
 mod penalties;
 mod random;
 
-use crate::memory::{List, text};
+use crate::memory::List;
 use crate::{Error, Result};
 use attar_kernels::math;
 use penalties::History;
@@ -103,19 +103,12 @@ impl SamplerOptions {
             ("presence_penalty", self.presence_penalty, -100.0, 100.0),
             ("dry_multiplier", self.dry_multiplier, 0.0, 100.0),
             ("dry_base", self.dry_base, 1.0, 100.0),
+            ("penalty_last_n", self.penalty_last_n as f32, 0.0, HISTORY_MAX as f32),
+            ("dry_last_n", self.dry_last_n as f32, 0.0, HISTORY_MAX as f32),
         ];
         for (name, value, least, most) in wants {
             if !(least..=most).contains(&value) {
-                let what = text!("{name} is {value}, expected a number from {least} to {most}");
-                return Err(Error::Invalid(what));
-            }
-        }
-        for (name, value) in
-            [("penalty_last_n", self.penalty_last_n), ("dry_last_n", self.dry_last_n)]
-        {
-            if value > HISTORY_MAX {
-                let what = text!("{name} is {value}, expected at most {HISTORY_MAX}");
-                return Err(Error::Invalid(what));
+                return Err(Error::Option { name, value, least, most });
             }
         }
         Ok(())
@@ -126,7 +119,7 @@ impl Sampler {
     /// A sampler for logits of `vocab_len` tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the option that is out of its range, [`Error::Memory`].
+    /// [`Error::Option`] naming the one that is out of its range, [`Error::Memory`].
     pub fn new(options: &SamplerOptions, vocab_len: usize) -> Result<Self> {
         options.check()?;
         let blank = Candidate { id: 0, logit: 0.0, p: 0.0 };
@@ -144,7 +137,7 @@ impl Sampler {
     /// not looked at.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the option that is out of its range, [`Error::Limit`] if more tokens
+    /// [`Error::Option`] naming the one that is out of its range, [`Error::Limit`] if more tokens
     /// are to be recent than [`Sampler::new`] claimed memory for. The options are the old ones then.
     pub fn configure(&mut self, options: &SamplerOptions) -> Result<()> {
         options.check()?;

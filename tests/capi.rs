@@ -125,10 +125,17 @@ fn the_header_is_c99_and_cpp11_and_needs_no_operating_system() {
 
 /// Every test, on the static and on the shared library.
 fn suite(name: &str) {
+    suite_over(name, &[&models()]);
+}
+
+/// The same, with each of some lists of models.
+fn suite_over(name: &str, lists: &[&[PathBuf]]) {
     let Some(release) = release() else { return };
     for linked in [Linked::Static, Linked::Shared] {
         let program = compile(release, "gcc", &format!("tests/c/{name}.c"), linked, &[]);
-        println!("{linked:?}\n{}", succeed(Command::new(program).args(models())));
+        for list in lists {
+            println!("{linked:?} {list:?}\n{}", succeed(Command::new(&program).args(*list)));
+        }
     }
 }
 
@@ -149,7 +156,16 @@ fn failing_reads_give_a_status() {
 
 #[test]
 fn plans_are_exact_and_smaller_arenas_give_a_status() {
-    suite("arenas");
+    let goldens = std::fs::read_dir(own("tests/golden")).expect("checkpoints");
+    let all: Vec<[PathBuf; 1]> = goldens
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
+        .chain([own("models/attar-stories.gguf")])
+        .chain(common::shared("models/stories3M-f32.gguf"))
+        .map(|path| [path])
+        .collect();
+    assert!(all.len() > 10);
+    suite_over("arenas", &all.iter().map(|list| &list[..]).collect::<Vec<_>>());
 }
 
 #[test]

@@ -166,7 +166,9 @@ fn dry_lowers_what_would_go_on_with_a_repetition() {
 #[test]
 fn nonsense_is_refused_by_name() {
     let refused = |options: SamplerOptions, name: &str| match Sampler::new(&options, 4) {
-        Err(Error::Invalid(what)) => assert!(what.starts_with(name), "{what}"),
+        Err(error @ Error::Option { .. }) => {
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
         _ => panic!("{name} was accepted"),
     };
     refused(SamplerOptions { temperature: f32::NAN, ..plain() }, "temperature");

@@ -51,6 +51,7 @@ pub(super) fn name(status: i32) -> &'static core::ffi::CStr {
 
 /// What a call that failed says. Its text is its own: an [`Error`]'s may lie in an arena that is given
 /// up before the caller hears of it.
+#[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: Status,
     /// Byte of the file that is to blame, 0 for none.
@@ -84,7 +85,10 @@ impl From<Error> for Failure {
             Error::Memory { .. } => (Status::NoMemory, 0),
             Error::ContextFull { .. } => (Status::ContextFull, 0),
             Error::Cancelled => (Status::Cancelled, 0),
-            Error::Invalid(_) | Error::Token { .. } | Error::Position { .. } => (Status::Arg, 0),
+            Error::Invalid(_)
+            | Error::Token { .. }
+            | Error::Position { .. }
+            | Error::Option { .. } => (Status::Arg, 0),
         };
         let mut message = Message::default();
         let _ = write!(message, "{error}"); // cut short if need be
@@ -109,6 +113,7 @@ impl Failure {
 }
 
 /// A text that ends where its room does, after a whole character and with a zero.
+#[derive(Debug)]
 struct Message {
     text: [u8; 160],
     len: usize,

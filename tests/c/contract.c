@@ -230,8 +230,11 @@ static void sampling(attar_session *session, const attar_token *prompt, size_t n
   CHECK_IS(attar_session_rewind(session, (uint32_t)n), ATTAR_OK);
   CHECK_IS(attar_generate(session, &request, NULL, NULL), ATTAR_OK);
   CHECK(strcmp(first.text, second.text) != 0);
+  attar_error error = {0};
+  error.size = sizeof error;
   choice.temp = -1;
-  CHECK_IS(attar_generate(session, &request, NULL, NULL), ATTAR_E_ARG);
+  CHECK_IS(attar_generate(session, &request, NULL, &error), ATTAR_E_ARG);
+  CHECK(strcmp(error.msg, "temperature is -1, expected a number from 0 to 100") == 0);
   choice.temp = 0;
   choice.repeat_last_n = 257;
   CHECK_IS(attar_generate(session, &request, NULL, NULL), ATTAR_E_ARG);
