@@ -29,6 +29,7 @@
 //! | [`arch`] | families: from a file's keys and names to a model |
 //! | [`session`] | a model and a place in a text |
 //! | `compress` | models made smaller |
+//! | `capi` | the C interface, which `include/attar.h` describes |
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 

@@ -235,6 +235,47 @@ fn two_copies_of_the_static_library_link_into_one_program() {
     succeed(&mut Command::new(program));
 }
 
+/// The library for bare metal, built for this machine so that it can be run here.
+fn bare() -> Option<PathBuf> {
+    release()?;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
+    let mut build = Command::new(env!("CARGO"));
+    build.current_dir(own("")).args(["rustc", "--package", "attar-c", "--no-default-features"]);
+    build.args(["--crate-type", "staticlib", "--profile", "dist", "--quiet"]);
+    build.args(["--config", "profile.dist.panic='abort'", "--target-dir"]).arg(&folder);
+    succeed(&mut build);
+    Some(folder.join("dist/libattar_c.a"))
+}
+
+#[test]
+fn without_an_operating_system_the_same_tokens_come() {
+    let (Some(release), Some(library)) = (release(), bare()) else { return };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (program, object) = (folder.join("bare-metal"), folder.join("bare-metal.o"));
+    let source = own("tests/c/bare.c");
+    let mut link = Command::new("gcc");
+    link.args(WARNINGS).args(["-std=c99", "-O1", "-g", "-I"]).arg(own("include"));
+    succeed(link.arg("-o").arg(&program).arg(source).arg(&library).arg("-Wl,--gc-sections"));
+    let bare = succeed(Command::new(&program).args(models()));
+    let program = compile(release, "gcc", "tests/c/bare.c", Linked::Static, &[]);
+    let hosted = succeed(Command::new(program).args(models()));
+    assert!(bare == hosted && bare.split_whitespace().count() == 32, "{bare}{hosted}");
+    // It asks the program for nothing but what every C compiler brings.
+    let mut join = Command::new("ld");
+    join.args(["-r", "--gc-sections", "-o"]).arg(&object);
+    for name in symbols(&release.join("lib/libattar.a"), &[]) {
+        join.arg(format!("--undefined={name}"));
+    }
+    succeed(join.arg(&library));
+    // Some tools try to read the compiler's own notes, of a version they do not know.
+    succeed(Command::new("objcopy").args(["-R", ".llvmbc", "-R", ".llvmcmd"]).arg(&object));
+    let wanted = succeed(Command::new("nm").arg("-u").arg(&object));
+    let compilers = ["memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen"];
+    for name in wanted.split_whitespace().filter(|name| *name != "U") {
+        assert!(compilers.contains(&name), "wants {name}");
+    }
+}
+
 const EXAMPLES: [&str; 7] = [
     "examples/c/generate.c",
     "examples/c/score.c",
