@@ -146,8 +146,9 @@ static void configurations(const attar_source *source) {
   REFUSED(config.flags = 1, ATTAR_E_VERSION);
   REFUSED(config.exec = &exec, ATTAR_E_ARG);
   REFUSED(config.clock = &clock, ATTAR_E_ARG);
-  REFUSED(config.n_ctx = UINT32_MAX, ATTAR_OK); /* a plan of terabytes is a plan */
-  CHECK(sizeof(size_t) < 8 || plan.session_arena > (uint64_t)1 << 36);
+  REFUSED(config.n_ctx = UINT32_MAX, ATTAR_E_LIMIT);
+  REFUSED(config.n_ctx = 1 << 20, ATTAR_OK); /* a plan of more than there is is a plan */
+  CHECK(plan.session_arena > (uint64_t)1 << 30);
 }
 
 static void absurd(const attar_model *model, attar_session *session) {
