@@ -1,14 +1,15 @@
-//! Rows by one column on AVX2: superblocks are unpacked to bytes, then multiplied exactly.
+//! Rows by one column on AVX2: what generating a token spends its time on.
 //!
-//! `vpmaddubsw` adds two products in 16 bits. Codes of up to 6 bits cannot overflow it; Q8_0's bytes
+//! The commonest formats go from their bytes to products in registers; the others are unpacked to memory
+//! first. `vpmaddubsw` adds two products in 16 bits. Codes of up to 6 bits cannot overflow it; Q8_0's bytes
 //! go by magnitude, their sign moved to the activation: 128 * 127 * 2 still fits.
 
 use core::arch::x86_64::*;
 
 use super::panel::{load, load_floats, store_floats};
-use super::unpack::{part, unpack_superblock};
+use super::unpack::{f16, load_half, nibbles, part, scales_and_mins, unpack_superblock};
 use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
-use crate::format::{FORMATS, Format, Superblock};
+use crate::format::{FORMATS, Format, FormatInfo, Superblock};
 use crate::isa::MatVec;
 use crate::tree;
 
@@ -17,16 +18,16 @@ pub(super) const MATVEC: [MatVec; Format::COUNT] = [
     float_rows::<{ Format::F32 as usize }, 4>,
     float_rows::<{ Format::F16 as usize }, 2>,
     float_rows::<{ Format::BF16 as usize }, 2>,
-    block_rows::<{ Format::Q8_0 as usize }>,
-    block_rows::<{ Format::Q4_0 as usize }>,
-    block_rows::<{ Format::Q4_1 as usize }>,
-    block_rows::<{ Format::Q5_0 as usize }>,
-    block_rows::<{ Format::Q5_1 as usize }>,
-    block_rows::<{ Format::Q2_K as usize }>,
-    block_rows::<{ Format::Q3_K as usize }>,
-    block_rows::<{ Format::Q4_K as usize }>,
-    block_rows::<{ Format::Q5_K as usize }>,
-    block_rows::<{ Format::Q6_K as usize }>,
+    q8_0_rows,
+    q4_0_rows,
+    q4_1_rows,
+    q5_0_rows,
+    q5_1_rows,
+    q2_k_rows,
+    q3_k_rows,
+    q4_k_rows,
+    q5_k_rows,
+    q6_k_rows,
 ];
 
 /// How far ahead of its use a row is fetched.
@@ -34,118 +35,258 @@ const AHEAD: usize = 4096;
 
 type Column = [u8; ACTIVATION_BYTES];
 
+/// Rows of a block format, superblock after superblock through `$add`.
+macro_rules! block_rows {
+    ($name:ident, $format:ident, $add:expr) => {
+        #[target_feature(enable = "avx2,f16c")]
+        fn $name(w: &[u8], x: &[u8], out: &mut [f32]) {
+            const BYTES: usize = FORMATS[Format::$format as usize].superblock_bytes();
+            let row_bytes = w.len() / out.len();
+            let columns = x.as_chunks::<ACTIVATION_BYTES>().0;
+            for (w, y) in w.chunks_exact(row_bytes).zip(out) {
+                let mut lanes = _mm256_setzero_ps();
+                let (whole, rest) = w.as_chunks::<BYTES>();
+                for (w, x) in whole.iter().zip(columns) {
+                    for line in 0..BYTES.div_ceil(64) {
+                        let ahead = w.as_ptr().wrapping_add(AHEAD + line * 64);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                    lanes = $add(w, x, lanes);
+                }
+                if !rest.is_empty()
+                    && let Some(x) = columns.get(whole.len())
+                {
+                    // Blocks of zeros add zero, as beyond the end of any row.
+                    let mut padded = [0; BYTES];
+                    padded[..rest.len()].copy_from_slice(rest);
+                    lanes = $add(&padded, x, lanes);
+                }
+                let mut values = [0.0; 8];
+                store_floats(&mut values, lanes);
+                *y = tree(values);
+            }
+        }
+    };
+}
+
+block_rows!(q8_0_rows, Q8_0, q8_0);
+block_rows!(q4_0_rows, Q4_0, q4_0);
+block_rows!(q4_k_rows, Q4_K, q4_k);
+block_rows!(q6_k_rows, Q6_K, q6_k);
+block_rows!(q4_1_rows, Q4_1, unpacked::<{ Format::Q4_1 as usize }>);
+block_rows!(q5_0_rows, Q5_0, unpacked::<{ Format::Q5_0 as usize }>);
+block_rows!(q5_1_rows, Q5_1, unpacked::<{ Format::Q5_1 as usize }>);
+block_rows!(q2_k_rows, Q2_K, unpacked::<{ Format::Q2_K as usize }>);
+block_rows!(q3_k_rows, Q3_K, unpacked::<{ Format::Q3_K as usize }>);
+block_rows!(q5_k_rows, Q5_K, unpacked::<{ Format::Q5_K as usize }>);
+
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn block_rows<const FORMAT: usize>(w: &[u8], x: &[u8], out: &mut [f32]) {
-    let row_bytes = w.len() / out.len();
-    for (w, y) in w.chunks_exact(row_bytes).zip(out) {
-        *y = block_row::<FORMAT>(w, x);
-    }
+fn q8_0(w: &[u8; 272], x: &Column, lanes: __m256) -> __m256 {
+    let p = |i: usize| signed_products(load(part(w, 34 * i + 2)), load(part(x, 32 * i)));
+    let [first, second] = half_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
+    add_group(lanes, _mm256_add_epi32(first, second), scale_heads::<34>(w), x)
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn block_row<const FORMAT: usize>(w: &[u8], x: &[u8]) -> f32 {
+fn q4_0(w: &[u8; 144], x: &Column, lanes: __m256) -> __m256 {
+    let (mask, down) = (_mm256_set1_epi8(15), _mm256_setr_epi64x(0, 0, 4, 4));
+    let p = |i: usize| {
+        // The first sixteen codes are the low nibbles of sixteen bytes, the others the high ones.
+        let bytes = _mm256_broadcastsi128_si256(load_half(part(w, 18 * i + 2)));
+        let codes = _mm256_and_si256(_mm256_srlv_epi64(bytes, down), mask);
+        _mm256_maddubs_epi16(codes, load(part(x, 32 * i)))
+    };
+    let sums = small_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
+    let offset = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(-8));
+    add_group(lanes, _mm256_add_epi32(sums, offset), scale_heads::<18>(w), x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q4_k(w: &[u8; 144], x: &Column, lanes: __m256) -> __m256 {
+    let p = |i: usize| {
+        let codes = nibbles(load(part(w, 16 + 32 * i)));
+        let at = |half: usize| load(part(x, 64 * i + 32 * half));
+        [_mm256_maddubs_epi16(codes[0], at(0)), _mm256_maddubs_epi16(codes[1], at(1))]
+    };
+    let ([a, b], [c, d], [e, f], [g, h]) = (p(0), p(1), p(2), p(3));
+    let [scales, mins] = scales_and_mins(w);
+    let lanes = add_group(lanes, small_sums([a, b, c, d, e, f, g, h]), scales, x);
+    subtract_min(lanes, _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(1)), mins, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q6_k(w: &[u8; 210], x: &Column, mut lanes: __m256) -> __m256 {
+    let high_bits = _mm256_set1_epi8(0x30);
+    let p = |half: usize| {
+        // 64 bytes of low bits and 32 of high ones hold four blocks.
+        let ([a, c], [b, d]) =
+            (nibbles(load(part(w, 64 * half))), nibbles(load(part(w, 64 * half + 32))));
+        let high = load(part(w, 128 + 32 * half));
+        let up = |code, bits| _mm256_or_si256(code, _mm256_and_si256(bits, high_bits));
+        let at = |i: usize| load(part(x, 128 * half + 32 * i));
+        let [a, b] = [up(a, _mm256_slli_epi16::<4>(high)), up(b, _mm256_slli_epi16::<2>(high))];
+        let [c, d] = [up(c, high), up(d, _mm256_srli_epi16::<2>(high))];
+        let low = [_mm256_maddubs_epi16(a, at(0)), _mm256_maddubs_epi16(b, at(1))];
+        let high = [_mm256_maddubs_epi16(c, at(2)), _mm256_maddubs_epi16(d, at(3))];
+        // Four products fit in 16 bits.
+        let four = [_mm256_hadd_epi16(low[0], low[1]), _mm256_hadd_epi16(high[0], high[1])];
+        let one = _mm256_set1_epi16(1);
+        _mm256_hadd_epi32(_mm256_madd_epi16(four[0], one), _mm256_madd_epi16(four[1], one))
+    };
+    let (a, b) = (p(0), p(1));
+    let order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    let scales = _mm_shuffle_epi8(load_half(part(w, 192)), order);
+    let d = _mm256_set1_ps(f16(*part(w, 208)));
+    for (half, sums) in halves_of_blocks(a, b).into_iter().enumerate() {
+        let scale = match half {
+            0 => _mm256_cvtepi8_epi32(scales),
+            _ => _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(scales)),
+        };
+        let all = group_sums(x)[half];
+        let sums = _mm256_sub_epi32(sums, _mm256_slli_epi32::<5>(all));
+        lanes = add_group(lanes, sums, _mm256_mul_ps(d, _mm256_cvtepi32_ps(scale)), x);
+    }
+    lanes
+}
+
+/// Any block format, by way of its unpacked form.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn unpacked<const FORMAT: usize>(w: &[u8], x: &Column, lanes: __m256) -> __m256 {
     let info = &FORMATS[FORMAT];
     let mut block = Superblock::ZERO;
-    let mut lanes = _mm256_setzero_ps();
-    let columns = x.as_chunks::<ACTIVATION_BYTES>().0;
-    for (w, x) in w.chunks(info.superblock_bytes()).zip(columns) {
-        for line in 0..info.superblock_bytes().div_ceil(64) {
-            _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(AHEAD + line * 64).cast());
-        }
-        unpack_superblock(info, w, &mut block);
-        lanes = match info.group_len() {
-            32 => add_blocks::<FORMAT>(&block, x, lanes),
-            _ => add_half_blocks::<FORMAT>(&block, x, lanes),
-        };
+    unpack_superblock(info, w, &mut block);
+    match info.group_len() {
+        32 => add_blocks(info, &block, x, lanes),
+        _ => add_half_blocks(info, &block, x, lanes),
     }
-    let mut values = [0.0; 8];
-    store_floats(&mut values, lanes);
-    tree(values)
 }
 
-/// Four partial sums in each 128 bits of the products of 32 codes.
+/// Products of 32 signed codes, two added in 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn products<const FORMAT: usize>(block: &Superblock, x: &Column, i: usize) -> __m256i {
-    let (codes, x) = (load(part(&block.codes, 32 * i)), load(part(x, 32 * i)));
-    let pairs = if FORMAT == Format::Q8_0 as usize {
-        let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-        _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
-    } else {
-        _mm256_maddubs_epi16(codes, x)
-    };
-    _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+fn signed_products(codes: __m256i, x: __m256i) -> __m256i {
+    _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
+}
+
+/// Products of 32 codes as they lie unpacked, two added in 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn products(block: &Superblock, x: &Column, i: usize) -> __m256i {
+    _mm256_maddubs_epi16(load(part(&block.codes, 32 * i)), load(part(x, 32 * i)))
+}
+
+/// The sums of each of 8 blocks. Eight products must fit in 16 bits: codes have 4 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn small_sums(p: [__m256i; 8]) -> __m256i {
+    let one = _mm256_set1_epi16(1);
+    let p = p.map(|pairs| _mm256_madd_epi16(pairs, one));
+    let add = |a, b| _mm256_madd_epi16(_mm256_packs_epi32(a, b), one);
+    let first = add(add(p[0], p[1]), add(p[2], p[3]));
+    let [a, b] = halves_of_blocks(first, add(add(p[4], p[5]), add(p[6], p[7])));
+    _mm256_add_epi32(a, b)
+}
+
+const _: () = assert!(8 * 15 * 127 <= i16::MAX as i32);
+
+/// The f16 at the start of each of 8 blocks.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn scale_heads<const BYTES: usize>(w: &[u8]) -> __m256 {
+    let head = |i: usize| u64::from(u16::from_le_bytes(*part(w, BYTES * i)));
+    let four =
+        |i: usize| (head(i) | head(i + 1) << 16 | head(i + 2) << 32 | head(i + 3) << 48) as i64;
+    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
+}
+
+/// Sums of 16 codes: of the first halves of the blocks, and of their second halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn group_sums(x: &Column) -> [__m256i; 2] {
+    let sums = load(part(x, SUMS));
+    [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(sums)), _mm256_srai_epi32::<16>(sums)]
 }
 
 /// Sums of each 128 bits of four registers: of the lower halves, then of the upper ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_quarters(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m256i {
-    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
+fn add_quarters([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
+
+/// From halves of four blocks and of four more, the first halves of all and the second ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves_of_blocks(a: __m256i, b: __m256i) -> [__m256i; 2] {
+    [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]
 }
 
 /// Sums of the first and of the second halves of all blocks, one a lane.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn half_sums<const FORMAT: usize>(block: &Superblock, x: &Column) -> [__m256i; 2] {
-    let p = |i: usize| products::<FORMAT>(block, x, i);
-    let (a, b) = (add_quarters(p(0), p(1), p(2), p(3)), add_quarters(p(4), p(5), p(6), p(7)));
-    [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]
+fn half_sums(p: [__m256i; 8]) -> [__m256i; 2] {
+    let one = _mm256_set1_epi16(1);
+    let p = p.map(|pairs| _mm256_madd_epi16(pairs, one));
+    halves_of_blocks(add_quarters([p[0], p[1], p[2], p[3]]), add_quarters([p[4], p[5], p[6], p[7]]))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_blocks<const FORMAT: usize>(block: &Superblock, x: &Column, lanes: __m256) -> __m256 {
-    let info = &FORMATS[FORMAT];
-    let [first, second] = half_sums::<FORMAT>(block, x);
+fn add_blocks(info: &FormatInfo, block: &Superblock, x: &Column, lanes: __m256) -> __m256 {
+    let [first, second] = half_sums(core::array::from_fn(|i| products(block, x, i)));
     let all = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(1));
-    // Q8_0's products are those of signed bytes already.
-    let offset = if FORMAT == Format::Q8_0 as usize { 0 } else { info.offset() };
-    let offset = _mm256_mullo_epi32(all, _mm256_set1_epi32(offset));
+    let offset = _mm256_mullo_epi32(all, _mm256_set1_epi32(info.offset()));
     let sums = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
-    let scale = load_floats(&block.scale.as_chunks().0[0]);
-    let min = info.has_min().then(|| load_floats(&block.min.as_chunks().0[0]));
-    add_group(lanes, sums, all, scale, min, x)
+    let lanes = add_group(lanes, sums, load_floats(&block.scale.as_chunks().0[0]), x);
+    match info.has_min() {
+        true => subtract_min(lanes, all, load_floats(&block.min.as_chunks().0[0]), x),
+        false => lanes,
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_half_blocks<const FORMAT: usize>(
-    block: &Superblock,
-    x: &Column,
-    mut lanes: __m256,
-) -> __m256 {
-    let info = &FORMATS[FORMAT];
-    let sums = load(part(x, SUMS));
-    let all =
-        [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(sums)), _mm256_srai_epi32::<16>(sums)];
+fn add_half_blocks(info: &FormatInfo, block: &Superblock, x: &Column, mut lanes: __m256) -> __m256 {
+    let all = group_sums(x);
     let offset = _mm256_set1_epi32(info.offset());
     let (scale, min) = (halves_apart(&block.scale), halves_apart(&block.min));
-    for (half, sums) in half_sums::<FORMAT>(block, x).into_iter().enumerate() {
+    let sums = half_sums(core::array::from_fn(|i| products(block, x, i)));
+    for (half, sums) in sums.into_iter().enumerate() {
         let sums = _mm256_sub_epi32(sums, _mm256_mullo_epi32(all[half], offset));
-        let min = info.has_min().then_some(min[half]);
-        lanes = add_group(lanes, sums, all[half], scale[half], min, x);
+        lanes = add_group(lanes, sums, scale[half], x);
+        if info.has_min() {
+            lanes = subtract_min(lanes, all[half], min[half], x);
+        }
     }
     lanes
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn column_scale(x: &Column) -> __m256 {
+    _mm256_set1_ps(f32::from_le_bytes(*part(x, SCALE)))
 }
 
 /// The terms of one group a lane, as the arithmetic contract has them.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_group(
-    lanes: __m256,
-    sums: __m256i,
-    all: __m256i,
-    scale: __m256,
-    min: Option<__m256>,
-    x: &Column,
-) -> __m256 {
-    let column_scale = _mm256_set1_ps(f32::from_le_bytes(*part(x, SCALE)));
-    let term = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(scale, column_scale));
-    let lanes = _mm256_add_ps(lanes, term);
-    let Some(min) = min else { return lanes };
-    let all = _mm256_mul_ps(column_scale, _mm256_cvtepi32_ps(all));
+fn add_group(lanes: __m256, sums: __m256i, scale: __m256, x: &Column) -> __m256 {
+    let scale = _mm256_mul_ps(scale, column_scale(x));
+    _mm256_add_ps(lanes, _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale))
+}
+
+/// The same for minimums, `all` being the sums of the activations.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn subtract_min(lanes: __m256, all: __m256i, min: __m256, x: &Column) -> __m256 {
+    let all = _mm256_mul_ps(column_scale(x), _mm256_cvtepi32_ps(all));
     _mm256_sub_ps(lanes, _mm256_mul_ps(min, all))
 }
 
@@ -200,7 +341,7 @@ fn add_sixteen<const FORMAT: usize, const BYTES: usize>(
 ) {
     for (i, lane) in lanes.iter_mut().enumerate() {
         let x = _mm256_castsi256_ps(load(part(x, 32 * i)));
-        let halves = || super::unpack::load_half(part(w, 16 * i));
+        let halves = || load_half(part(w, 16 * i));
         let w = if FORMAT == Format::F32 as usize {
             _mm256_castsi256_ps(load(part(w, 32 * i)))
         } else if FORMAT == Format::F16 as usize {

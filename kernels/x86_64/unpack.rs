@@ -37,7 +37,7 @@ pub(super) fn load_half(bytes: &[u8; 16]) -> __m128i {
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn f16(bytes: [u8; 2]) -> f32 {
+pub(super) fn f16(bytes: [u8; 2]) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(u16::from_le_bytes(bytes).into())))
 }
 
@@ -54,18 +54,21 @@ fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> [f32; 8] {
     floats
 }
 
-/// 8 bytes times `factor`.
+/// Of each 128 bits, four bytes from `at` on, times `factor`.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn scaled(bytes: u64, factor: __m256) -> __m256 {
-    let wide = _mm256_cvtepu8_epi32(_mm_set_epi64x(0, bytes as i64));
+#[target_feature(enable = "avx2,f16c")]
+fn scaled(bytes: __m256i, at: i32, factor: __m256) -> __m256 {
+    // Byte `at + i` becomes doubleword `i`: an index with its uppermost bit set gives zero.
+    let four = _mm_set_epi32(at + 3, at + 2, at + 1, at);
+    let spread = _mm_or_si128(four, _mm_set1_epi32(0x8080_8000_u32 as i32));
+    let wide = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(spread));
     _mm256_mul_ps(factor, _mm256_cvtepi32_ps(wide))
 }
 
 /// The low four bits of each byte, then the high four.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn nibbles(bytes: __m256i) -> [__m256i; 2] {
+pub(super) fn nibbles(bytes: __m256i) -> [__m256i; 2] {
     let mask = _mm256_set1_epi8(15);
     [_mm256_and_si256(bytes, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask)]
 }
@@ -123,16 +126,18 @@ fn fifth_bits(bits: [u8; 4]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn scales_and_mins(src: &[u8]) -> [__m256; 2] {
-    let word = |i: usize| u32::from_le_bytes(*part(src, i));
-    let (scales, mins, last) = (word(4), word(8), word(12));
-    const LOW: u32 = 0x0f0f_0f0f;
-    // The two upper bits of each byte end up as bits 4 and 5 of the last four of eight.
-    let eight = |first: u32, low: u32| {
-        u64::from(first & 0x3f3f_3f3f) | u64::from(low & LOW | first >> 2 & 0x3030_3030) << 32
-    };
-    let both = _mm_cvtph_ps(_mm_cvtsi32_si128(word(0) as i32));
+    // Four scales and four minimums: the first eight, then the others, whose upper two bits are those
+    // of the bytes of the first and whose lower four share a byte.
+    let bytes = u64::from_le_bytes(*part(src, 4));
+    let shared = u64::from(u32::from_le_bytes(*part(src, 12)));
+    let low = (shared | shared << 28) & 0x0f0f_0f0f_0f0f_0f0f;
+    let last = low | bytes >> 2 & 0x3030_3030_3030_3030;
+    let first = _mm_cvtsi64_si128((bytes & 0x3f3f_3f3f_3f3f_3f3f) as i64);
+    let last = _mm_cvtsi64_si128(last as i64);
+    let all = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), last);
+    let both = _mm_cvtph_ps(_mm_cvtsi32_si128(i32::from_le_bytes(*part(src, 0))));
     let (d, dmin) = (_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
-    [scaled(eight(scales, last), d), scaled(eight(mins, last >> 4), dmin)]
+    [scaled(all, 0, d), scaled(all, 4, dmin)]
 }
 
 /// `N` bytes from `at` on, of a slice that is known to have them.
