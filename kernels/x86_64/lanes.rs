@@ -60,46 +60,73 @@ fn weighted_sum_f16(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) 
     weighted_sum::<2>(out, rows, weights, cols);
 }
 
-/// Elements that stay in registers while all rows go by.
-const BLOCK: usize = 32;
+/// Elements whose sums stay in registers while all rows go by.
+const BLOCK: usize = 16;
+/// Columns that share the loads and conversions of the rows.
+const COLS: usize = 4;
+/// Rows ahead of their use to fetch: a cache of keys and values lies in memory, not near.
+const ROWS_AHEAD: usize = 16;
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn weighted_sum<const BYTES: usize>(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
     let (width, count) = (out.len() / cols, weights.len() / cols);
-    for (c, out) in out.chunks_exact_mut(width).enumerate() {
-        let weights = &weights[c * count..][..count];
-        for (b, out) in out.chunks_mut(BLOCK).enumerate() {
-            let first = b * BLOCK * BYTES;
-            match <&mut [f32; BLOCK]>::try_from(&mut *out) {
-                Ok(out) => whole_block::<BYTES>(out, rows, weights, first, width * BYTES),
-                Err(_) => part_block::<BYTES>(out, rows, weights, first, width * BYTES),
-            }
+    for (c, out) in out.chunks_mut(COLS * width).enumerate() {
+        let held = out.len() / width;
+        let weights = &weights[COLS * c * count..][..held * count];
+        match held {
+            1 => columns::<BYTES, 1>(out, rows, weights),
+            2 => columns::<BYTES, 2>(out, rows, weights),
+            3 => columns::<BYTES, 3>(out, rows, weights),
+            _ => columns::<BYTES, COLS>(out, rows, weights),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn whole_block<const BYTES: usize>(
-    out: &mut [f32; BLOCK],
-    rows: &[u8],
-    weights: &[f32],
-    first: usize,
-    stride: usize,
-) {
-    let mut sums = [_mm256_setzero_ps(); BLOCK / 8];
-    for (row, weight) in rows.chunks_exact(stride).zip(weights) {
-        let weight = _mm256_set1_ps(*weight);
-        let values = row[first..][..BLOCK * BYTES].chunks_exact(8 * BYTES);
-        for (sum, values) in sums.iter_mut().zip(values) {
-            let product = _mm256_mul_ps(weight, eight::<BYTES>(values));
-            *sum = _mm256_add_ps(*sum, product);
+fn columns<const BYTES: usize, const C: usize>(out: &mut [f32], rows: &[u8], weights: &[f32]) {
+    let (width, count) = (out.len() / C, weights.len() / C);
+    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * count..][..count]);
+    let (whole, stride) = (width / BLOCK * BLOCK, width * BYTES);
+    for first in (0..whole).step_by(BLOCK) {
+        let sums = block::<BYTES, C>(rows, weights, first * BYTES, stride);
+        for (c, sums) in sums.into_iter().enumerate() {
+            let out = &mut out[c * width + first..][..BLOCK];
+            for (out, sum) in out.as_chunks_mut().0.iter_mut().zip(sums) {
+                super::panel::store_floats(out, sum);
+            }
         }
     }
-    for (out, sum) in out.as_chunks_mut().0.iter_mut().zip(sums) {
-        super::panel::store_floats(out, sum);
+    if whole < width {
+        for (out, weights) in out.chunks_exact_mut(width).zip(weights) {
+            part_block::<BYTES>(&mut out[whole..], rows, weights, whole * BYTES, stride);
+        }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn block<const BYTES: usize, const C: usize>(
+    rows: &[u8],
+    weights: [&[f32]; C],
+    first: usize,
+    stride: usize,
+) -> [[__m256; BLOCK / 8]; C] {
+    let mut sums = [[_mm256_setzero_ps(); BLOCK / 8]; C];
+    for (t, row) in rows.chunks_exact(stride).enumerate() {
+        let row = &row[first..][..BLOCK * BYTES];
+        let ahead = row.as_ptr().wrapping_add(ROWS_AHEAD * stride);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        let values = [eight::<BYTES>(row), eight::<BYTES>(&row[8 * BYTES..])];
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            let weight = _mm256_set1_ps(weights[t]);
+            for (sum, values) in sums.iter_mut().zip(values) {
+                *sum = _mm256_add_ps(*sum, _mm256_mul_ps(weight, values));
+            }
+        }
+    }
+    sums
 }
 
 /// Eight values of `BYTES` each.
