@@ -29,9 +29,10 @@ pub const fn activation_bytes(len: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a>(pub(crate) &'a [u8; ACTIVATION_BYTES]);
 
-impl Block<'_> {
-    pub(crate) fn code(self, i: usize) -> i32 {
-        i32::from(self.0[i] as i8)
+impl<'a> Block<'a> {
+    /// All codes, i8.
+    pub(crate) fn codes(self) -> &'a [u8; SUPERBLOCK] {
+        self.0.first_chunk().expect("an activation superblock begins with its codes")
     }
 
     /// Sum of codes `16 * i .. 16 * i + 16`.

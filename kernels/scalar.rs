@@ -81,22 +81,28 @@ fn dot_blocks<const STRIDE: usize>(info: &FormatInfo, w: &[u8], x: &[u8]) -> f32
     tree(lanes)
 }
 
-/// Lanes and groups as the crate's page says.
+/// Lanes and groups as the crate's page says; groups beyond the end of a row would add zeros.
 fn add_superblock(info: &FormatInfo, w: &[u8], x: Block<'_>, lanes: &mut [f32; 8]) {
     let mut block = Superblock::ZERO;
     info.unpack(w, &mut block);
-    let group = info.group_len();
-    for g in 0..SUPERBLOCK / group {
-        let first = g * group;
-        let sum: i32 = (first / 16..(first + group) / 16).map(|i| x.sum(i)).sum();
-        let products: i32 =
-            (first..first + group).map(|i| i32::from(block.codes[i]) * x.code(i)).sum();
-        let lane = &mut lanes[first / 32];
+    let len = w.len() / info.block_bytes * info.block_len;
+    let (group, parts) = (info.group_len(), info.group_len() / 16);
+    for g in 0..len / group {
+        let parts = g * parts..(g + 1) * parts;
+        let sum: i32 = parts.clone().map(|i| x.sum(i)).sum();
+        let products: i32 = parts.map(|i| products(&block.codes, x.codes(), i)).sum();
+        let lane = &mut lanes[g * group / 32];
         *lane += (products - info.offset() * sum) as f32 * (block.scale[g] * x.scale());
         if info.has_min() {
             *lane -= block.min[g] * (x.scale() * sum as f32);
         }
     }
+}
+
+/// Sum of the products of the `i`-th 16 weights and activations.
+fn products(w: &[u8; SUPERBLOCK], x: &[u8; SUPERBLOCK], i: usize) -> i32 {
+    let (w, x) = (&w.as_chunks::<16>().0[i], &x.as_chunks::<16>().0[i]);
+    w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x as i8)).sum()
 }
 
 /// A packed column is the column itself here: only a panel that reads wide needs more.
