@@ -66,6 +66,8 @@ static ALL: &[&Isa] = &[
     &crate::x86_64::AVX512_VNNI,
     #[cfg(target_arch = "x86_64")]
     &crate::x86_64::AVX2,
+    #[cfg(arm_dsp)]
+    &crate::arm::DSP,
     &scalar::ISA,
 ];
 

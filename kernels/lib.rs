@@ -28,6 +28,8 @@ mod lanes;
 pub mod math;
 mod scalar;
 
+#[cfg(arm_dsp)]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

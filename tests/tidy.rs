@@ -19,6 +19,7 @@ const LINES_MAX: usize = 600;
 
 /// Files that may contain unsafe code.
 const UNSAFE_FILES: &[&str] = &[
+    "kernels/arm/instructions.rs",
     "kernels/isa.rs",
     "kernels/x86_64.rs",
     "src/bytes.rs",
@@ -41,7 +42,7 @@ const UNSAFE_FILES: &[&str] = &[
 const FAMILIES: &[&str] = &["llama", "mistral", "mixtral", "qwen", "deepseek", "baichuan", "gemma"];
 
 /// Names of instruction sets: only `kernels` may know them.
-const INSTRUCTION_SETS: &[&str] = &["avx2", "avx512", "vnni", "neon", "simd128", "sse"];
+const INSTRUCTION_SETS: &[&str] = &["avx2", "avx512", "vnni", "neon", "simd128", "sse", "dsp"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
