@@ -12,7 +12,7 @@
  *   and calls in the wrong order give a status. A pointer that does not point to what it should cannot be noticed.
  * Memory. All of it comes from the attar_mem given to attar_model_open and attar_session_open. attar_plan says how many
  *   bytes that will be, exactly, before anything is loaded. After attar_session_open has returned ATTAR_OK, prefill, step,
- *   generate, score, embed, state_save, state_load, rewind and stats allocate nothing. An attar_mem pointer that is NULL,
+ *   generate, logits, score, embed, state_save, state_load, rewind and stats allocate nothing. An attar_mem pointer that is NULL,
  *   or has a NULL base, asks the library to claim the planned bytes in one piece from the system's heap; without an
  *   operating system that is ATTAR_E_NOMEM.
  * Structs. All but attar_mem begin with `size`, which the caller sets to its sizeof. All fields 0 is a valid default.
@@ -334,7 +334,7 @@ ATTAR_API attar_status attar_step(attar_session *session, const attar_request *r
 ATTAR_API attar_status attar_generate(attar_session *session, const attar_request *request, attar_result *out,
                                       attar_error *error);
 
-/* Makes the running call, or the next, of prefill, step, generate, score and embed return ATTAR_E_CANCELLED within one
+/* Makes the running call, or the next, of prefill, step, generate, logits, score and embed return ATTAR_E_CANCELLED within one
    layer's work; that call uses the cancellation up. One store: any thread, signal handler or interrupt. */
 ATTAR_API void attar_cancel(attar_session *session);
 
@@ -345,6 +345,10 @@ ATTAR_API void attar_cancel(attar_session *session);
    it was. If it is empty n_given must be at least 1. */
 ATTAR_API attar_status attar_score(attar_session *session, const attar_token *tokens, size_t n, size_t n_given,
                                    float *logprobs, double *sum);
+
+/* What the model gives each token as the next after those held, before penalty, temperature and softmax: one float a token
+   of the vocabulary. *n counts floats. ATTAR_E_STATE if no token is held, ATTAR_E_CANCELLED as prefill. */
+ATTAR_API attar_status attar_logits(attar_session *session, float *out, size_t *n);
 
 enum { ATTAR_POOL_MEAN = 0, ATTAR_POOL_LAST = 1 };
 

@@ -160,6 +160,20 @@ impl Conversation {
         Ok(())
     }
 
+    /// Floats [`Conversation::logits`] gives.
+    pub(super) fn vocab_len(&self) -> usize {
+        self.logits.len()
+    }
+
+    /// What follows the tokens held.
+    pub(super) fn logits(&mut self, watch: &Watch<'_>) -> Outcome<&[f32]> {
+        if self.tokens.is_empty() {
+            return Err(failure(Status::State, "no token is held"));
+        }
+        self.catch_up(watch)?;
+        Ok(&self.logits)
+    }
+
     /// Chooses the next token and appends it; its log probability before penalties and temperature, if
     /// it is wanted.
     pub(super) fn step(&mut self, watch: &Watch<'_>, logprob: bool) -> Outcome<(u32, f32)> {

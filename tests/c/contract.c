@@ -267,6 +267,34 @@ static void scoring(attar_session *session, const attar_token *prompt, size_t n)
   CHECK(before == after);
 }
 
+/* The likeliest token is the one step takes, and its probability follows from all of them; looking leaves no trace. */
+static void looking(attar_session *session, const attar_token *prompt, size_t n) {
+  size_t count = 0, got;
+  CHECK_IS(attar_session_rewind(session, 0), ATTAR_OK);
+  CHECK_IS(attar_logits(session, NULL, &count), ATTAR_E_SMALLBUF);
+  float *logits = (float *)malloc(count * sizeof *logits), *again = (float *)malloc(count * sizeof *again);
+  got = count;
+  CHECK_IS(attar_logits(session, logits, &got), ATTAR_E_STATE);
+  CHECK_IS(attar_prefill(session, prompt, n, NULL), ATTAR_OK);
+  for (int i = 0; i < 4; ++i) {
+    attar_token token;
+    float logprob;
+    size_t best = 0;
+    double sum = 0;
+    CHECK_IS(attar_logits(session, logits, &got), ATTAR_OK);
+    CHECK_IS(attar_logits(session, again, &got), ATTAR_OK);
+    CHECK(got == count && memcmp(logits, again, count * sizeof *logits) == 0);
+    for (size_t j = 0; j < count; ++j) {
+      if (logits[j] > logits[best]) best = j;
+      sum += exp((double)logits[j]);
+    }
+    CHECK_IS(attar_step(session, NULL, &token, &logprob), ATTAR_OK);
+    CHECK(token == (attar_token)best && fabs((double)logits[best] - log(sum) - (double)logprob) < 1e-5);
+  }
+  free(logits);
+  free(again);
+}
+
 static void embedding(attar_session *session, const attar_token *prompt, size_t n) {
   size_t dim = 0, got;
   CHECK_IS(attar_session_rewind(session, 0), ATTAR_OK);
@@ -388,6 +416,7 @@ int main(int argc, char **argv) {
   generating(session, model, prompt, n);
   sampling(session, prompt, n);
   scoring(session, prompt, n);
+  looking(session, prompt, n);
   embedding(session, prompt, n);
   cancelling(session, prompt, n);
   filling(session, prompt, n);

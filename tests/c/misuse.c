@@ -47,6 +47,8 @@ static void nothing(const attar_model *model, attar_session *session, const atta
   CHECK_IS(attar_generate(NULL, NULL, NULL, NULL), ATTAR_E_ARG);
   CHECK_IS(attar_score(NULL, &t, 1, 0, NULL, NULL), ATTAR_E_ARG);
   CHECK_IS(attar_score(session, NULL, 1, 0, NULL, NULL), ATTAR_E_ARG);
+  CHECK_IS(attar_logits(NULL, NULL, &n), ATTAR_E_ARG);
+  CHECK_IS(attar_logits(session, NULL, NULL), ATTAR_E_ARG);
   CHECK_IS(attar_embed(NULL, &t, 1, 0, NULL, &n), ATTAR_E_ARG);
   CHECK_IS(attar_embed(session, &t, 1, 0, NULL, NULL), ATTAR_E_ARG);
   CHECK_IS(attar_state_save(NULL, NULL, &n), ATTAR_E_ARG);

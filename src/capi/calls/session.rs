@@ -280,6 +280,23 @@ unsafe extern "C" fn attar_score(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn attar_logits(session: *mut AttarSession, out: *mut f32, n: *mut usize) -> i32 {
+    let call = || {
+        // SAFETY: the header's contract.
+        let session = unsafe { Handle::at(session)? };
+        // SAFETY: the header's contract.
+        let (out, n) = unsafe { room(out, n)? };
+        let watch = watch(session);
+        session.work(|inner| {
+            let out = out.take(inner.vocab_len(), n)?;
+            settle(&watch, inner.logits(&watch).map(|logits| out.copy_from_slice(logits)))
+        })
+    };
+    // SAFETY: no error is asked for.
+    unsafe { border(core::ptr::null_mut(), call) }
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn attar_embed(
     session: *mut AttarSession,
     tokens: *const i32,
