@@ -150,6 +150,15 @@ fn misuse_gives_a_status() {
 }
 
 #[test]
+fn tokens_and_logits_are_those_of_every_machine() {
+    let Some(release) = release() else { return };
+    let program = compile(release, "gcc", "tests/c/tokens.c", Linked::Static, &[]);
+    let model = own("models/attar-stories.gguf");
+    let tokens = own("models/attar-stories.tokens");
+    println!("{}", succeed(Command::new(program).arg(model).arg(tokens)));
+}
+
+#[test]
 fn failing_reads_give_a_status() {
     suite("reads");
 }
