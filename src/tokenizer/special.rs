@@ -37,7 +37,7 @@ pub(super) struct Specials {
     /// Tokens looked for in text, by their first byte, then the longest first.
     spelt: Vec<u32>,
     /// Where each first byte's tokens start in `spelt`; one more for the end.
-    by_byte: [u32; 257],
+    by_byte: Vec<u32>,
 }
 
 impl Specials {
@@ -88,7 +88,7 @@ impl Specials {
     }
 }
 
-fn spelt(vocab: &Vocab) -> Result<(Vec<u32>, [u32; 257])> {
+fn spelt(vocab: &Vocab) -> Result<(Vec<u32>, Vec<u32>)> {
     let mut ids = memory::collect((0..vocab.len() as u32).filter(|id| {
         matches!(vocab.kind(*id), Kind::Control | Kind::Unknown | Kind::UserDefined)
             && !vocab.text(*id).is_empty()
@@ -98,7 +98,7 @@ fn spelt(vocab: &Vocab) -> Result<(Vec<u32>, [u32; 257])> {
         let text = vocab.text(*id);
         (text[0], Reverse(text.len()), *id)
     });
-    let mut starts = [0; 257];
+    let mut starts = memory::filled(257, 0)?;
     for id in &ids {
         starts[usize::from(vocab.text(*id)[0]) + 1] += 1;
     }

@@ -102,7 +102,8 @@ pub(super) struct Vocab {
     /// Open addressing: ids, or `NONE`.
     table: Vec<u32>,
     pub(super) token_len_max: usize,
-    bytes: [u32; 256],
+    /// Tokens of single bytes, or `NONE`; on the heap, to keep moves of a vocabulary off small stacks.
+    bytes: Vec<u32>,
 }
 
 impl Vocab {
@@ -113,7 +114,7 @@ impl Vocab {
         scores: Vec::new(),
         table: Vec::new(),
         token_len_max: 0,
-        bytes: [NONE; 256],
+        bytes: Vec::new(),
     };
 
     pub(super) fn read(gguf: &Gguf) -> Result<Self> {
@@ -129,10 +130,9 @@ impl Vocab {
         })?;
         let token_len_max = tokens.iter().map(<[u8]>::len).max().unwrap_or(0);
         let table = table(&tokens)?;
-        let mut vocab = Self { tokens, kinds, scores, table, token_len_max, bytes: [NONE; 256] };
-        vocab.bytes = core::array::from_fn(|byte| {
-            vocab.find(name!("<0x{byte:02X}>").as_bytes()).unwrap_or(NONE)
-        });
+        let mut vocab = Self { tokens, kinds, scores, table, token_len_max, bytes: Vec::new() };
+        let byte = |byte| vocab.find(name!("<0x{byte:02X}>").as_bytes()).unwrap_or(NONE);
+        vocab.bytes = memory::collect((0..=u8::MAX).map(byte))?;
         Ok(vocab)
     }
 
@@ -156,7 +156,7 @@ impl Vocab {
 
     /// The token of a byte of text that no token holds.
     pub(super) fn byte(&self, byte: u8) -> Option<u32> {
-        Some(self.bytes[usize::from(byte)]).filter(|id| *id != NONE)
+        self.bytes.get(usize::from(byte)).copied().filter(|id| *id != NONE)
     }
 
     /// The byte of a token that stands for one.
