@@ -249,7 +249,7 @@ impl Backend for Cpu {
         self.memory.angles.rows = List::claim(rows, Row { sequence: 0, position: 0 })?;
         let memory = &self.memory;
         let used = memory.routings.iter().map(|r| r.used).max().unwrap_or(1);
-        let scores = memory.caches.iter().map(KeyValues::scratch_len).max().unwrap_or(0);
+        let scores = memory.caches.iter().map(|cache| cache.scratch_len(rows)).max().unwrap_or(0);
         self.claimed_bytes += self.engine.seal(rows, used, scores)?;
         Ok(())
     }

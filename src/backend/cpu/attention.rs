@@ -38,10 +38,11 @@ impl KeyValues {
         })
     }
 
-    /// f32 a thread needs: queries, results and scores of as many columns as are taken at a time.
-    pub(super) fn scratch_len(&self) -> usize {
+    /// f32 a thread needs for batches of `rows`: queries, results and scores of as many columns as are
+    /// taken at a time.
+    pub(super) fn scratch_len(&self, rows: usize) -> usize {
         let CacheShape { context_len, key_len, value_len, .. } = self.shape;
-        let columns = self.group().max(QUERIES);
+        let columns = self.group() * self.rows_max().min(rows);
         columns.saturating_mul(context_len.saturating_add(key_len + value_len))
     }
 
@@ -56,6 +57,11 @@ impl KeyValues {
             head * context_len * bytes..(head * context_len + positions) * bytes
         };
         (0..sequences * heads).map(move |head| (piece(head, key_len), piece(head, value_len)))
+    }
+
+    /// Rows whose queries are multiplied at a time.
+    fn rows_max(&self) -> usize {
+        (QUERIES / self.group()).max(1)
     }
 
     /// Query heads that share a head of the cache.
@@ -112,7 +118,7 @@ impl Cpu {
         assert!(out.rows == rows.len() && out.width == query_heads * value_len);
         let queries = &self.memory.buffers[query.buffer.0 as usize];
         let isa = self.engine.isa;
-        let step = (QUERIES / group).max(1);
+        let step = cache.rows_max();
         let Engine { pool, scratch, .. } = &mut self.engine;
         pool.columns(scratch, buffer.matrix(out), group * value_len, |scratch, first, mut part| {
             let head = first / (group * value_len);

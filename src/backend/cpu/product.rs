@@ -89,13 +89,16 @@ impl Engine {
             |of: fn(Format, usize) -> usize| of(Format::F32, float).max(of(Format::Q8_0, block));
         let mut total = 0;
         let slots = rows.saturating_mul(used);
+        // Smaller batches never come as panels.
+        let panel_rows = if rows < PANEL_COLUMNS_MIN { 0 } else { rows };
+        let panel_bytes = if panel_rows > 0 { self.panel_bytes_max } else { 0 };
         self.activations = claim(slots.saturating_mul(bytes(Isa::column_bytes)), 0, &mut total)?;
-        self.packed = claim(rows.saturating_mul(bytes(Isa::packed_bytes)), 0, &mut total)?;
+        self.packed = claim(panel_rows.saturating_mul(bytes(Isa::packed_bytes)), 0, &mut total)?;
         self.identity = claim(rows, 0, &mut total)?;
         self.identity.iter_mut().enumerate().for_each(|(i, id)| *id = i as u32);
         for scratch in &mut self.scratch {
-            scratch.panel = claim(self.panel_bytes_max, 0, &mut total)?;
-            scratch.tile = claim(rows.saturating_mul(Isa::PANEL_ROWS_MAX), 0.0, &mut total)?;
+            scratch.panel = claim(panel_bytes, 0, &mut total)?;
+            scratch.tile = claim(panel_rows.saturating_mul(Isa::PANEL_ROWS_MAX), 0.0, &mut total)?;
             scratch.attention = claim(attention, 0.0, &mut total)?;
         }
         Ok(total)
