@@ -5,6 +5,7 @@
 //! go by magnitude, their sign moved to the activation: 128 * 127 * 2 still fits.
 
 use core::arch::x86_64::*;
+use core::array::from_ref;
 
 use super::panel::{load, load_floats, store_floats};
 use super::unpack::{f16, load_half, nibbles, part, scales_and_mins, unpack_superblock};
@@ -35,7 +36,8 @@ const AHEAD: usize = 4096;
 
 type Column = [u8; ACTIVATION_BYTES];
 
-/// Rows of a block format, superblock after superblock through `$add`.
+/// Rows of a block format, superblock after superblock through `$add`, two at a time where there are two: that
+/// many chains of instructions keep the core busy while it waits for results.
 macro_rules! block_rows {
     ($name:ident, $format:ident, $add:expr) => {
         #[target_feature(enable = "avx2,f16c")]
@@ -46,12 +48,18 @@ macro_rules! block_rows {
             for (w, y) in w.chunks_exact(row_bytes).zip(out) {
                 let mut lanes = _mm256_setzero_ps();
                 let (whole, rest) = w.as_chunks::<BYTES>();
-                for (w, x) in whole.iter().zip(columns) {
-                    for line in 0..BYTES.div_ceil(64) {
-                        let ahead = w.as_ptr().wrapping_add(AHEAD + line * 64);
+                let (pairs, last) = whole.as_chunks::<2>();
+                for (w, x) in pairs.iter().zip(columns.as_chunks::<2>().0) {
+                    for line in 0..(2 * BYTES).div_ceil(64) {
+                        let ahead = w.as_ptr().cast::<u8>().wrapping_add(AHEAD + line * 64);
                         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     }
                     lanes = $add(w, x, lanes);
+                }
+                if let [w] = last
+                    && let Some(x) = columns.get(2 * pairs.len())
+                {
+                    lanes = $add(from_ref(w), from_ref(x), lanes);
                 }
                 if !rest.is_empty()
                     && let Some(x) = columns.get(whole.len())
@@ -59,7 +67,7 @@ macro_rules! block_rows {
                     // Blocks of zeros add zero, as beyond the end of any row.
                     let mut padded = [0; BYTES];
                     padded[..rest.len()].copy_from_slice(rest);
-                    lanes = $add(&padded, x, lanes);
+                    lanes = $add(from_ref(&padded), from_ref(x), lanes);
                 }
                 let mut values = [0.0; 8];
                 store_floats(&mut values, lanes);
@@ -73,53 +81,63 @@ block_rows!(q8_0_rows, Q8_0, q8_0);
 block_rows!(q4_0_rows, Q4_0, q4_0);
 block_rows!(q4_k_rows, Q4_K, q4_k);
 block_rows!(q6_k_rows, Q6_K, q6_k);
-block_rows!(q4_1_rows, Q4_1, unpacked::<{ Format::Q4_1 as usize }>);
-block_rows!(q5_0_rows, Q5_0, unpacked::<{ Format::Q5_0 as usize }>);
-block_rows!(q5_1_rows, Q5_1, unpacked::<{ Format::Q5_1 as usize }>);
-block_rows!(q2_k_rows, Q2_K, unpacked::<{ Format::Q2_K as usize }>);
-block_rows!(q3_k_rows, Q3_K, unpacked::<{ Format::Q3_K as usize }>);
-block_rows!(q5_k_rows, Q5_K, unpacked::<{ Format::Q5_K as usize }>);
+block_rows!(q4_1_rows, Q4_1, unpacked::<{ Format::Q4_1 as usize }, _, _>);
+block_rows!(q5_0_rows, Q5_0, unpacked::<{ Format::Q5_0 as usize }, _, _>);
+block_rows!(q5_1_rows, Q5_1, unpacked::<{ Format::Q5_1 as usize }, _, _>);
+block_rows!(q2_k_rows, Q2_K, unpacked::<{ Format::Q2_K as usize }, _, _>);
+block_rows!(q3_k_rows, Q3_K, unpacked::<{ Format::Q3_K as usize }, _, _>);
+block_rows!(q5_k_rows, Q5_K, unpacked::<{ Format::Q5_K as usize }, _, _>);
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q8_0(w: &[u8; 272], x: &Column, lanes: __m256) -> __m256 {
-    let p = |i: usize| signed_products(load(part(w, 34 * i + 2)), load(part(x, 32 * i)));
-    let [first, second] = half_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
-    add_group(lanes, _mm256_add_epi32(first, second), scale_heads::<34>(w), x)
+fn q8_0<const N: usize>(w: &[[u8; 272]; N], x: &[Column; N], mut lanes: __m256) -> __m256 {
+    for (w, x) in w.iter().zip(x) {
+        let p = |i: usize| signed_products(load(part(w, 34 * i + 2)), load(part(x, 32 * i)));
+        let [first, second] = half_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
+        lanes = add_group(lanes, _mm256_add_epi32(first, second), scale_heads::<34>(w), x);
+    }
+    lanes
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q4_0(w: &[u8; 144], x: &Column, lanes: __m256) -> __m256 {
-    let (mask, down) = (_mm256_set1_epi8(15), _mm256_setr_epi64x(0, 0, 4, 4));
-    let p = |i: usize| {
-        // The first sixteen codes are the low nibbles of sixteen bytes, the others the high ones.
-        let bytes = _mm256_broadcastsi128_si256(load_half(part(w, 18 * i + 2)));
-        let codes = _mm256_and_si256(_mm256_srlv_epi64(bytes, down), mask);
-        _mm256_maddubs_epi16(codes, load(part(x, 32 * i)))
-    };
-    let sums = small_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
-    let offset = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(-8));
-    add_group(lanes, _mm256_add_epi32(sums, offset), scale_heads::<18>(w), x)
+fn q4_0<const N: usize>(w: &[[u8; 144]; N], x: &[Column; N], mut lanes: __m256) -> __m256 {
+    let sums = nibble_sums::<{ Format::Q4_0 as usize }, N>(w, x);
+    for ((w, x), sums) in w.iter().zip(x).zip(sums) {
+        let offset = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(-8));
+        lanes = add_group(lanes, _mm256_add_epi32(sums, offset), scale_heads::<18>(w), x);
+    }
+    lanes
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q4_k(w: &[u8; 144], x: &Column, lanes: __m256) -> __m256 {
-    let p = |i: usize| {
-        let codes = nibbles(load(part(w, 16 + 32 * i)));
-        let at = |half: usize| load(part(x, 64 * i + 32 * half));
-        [_mm256_maddubs_epi16(codes[0], at(0)), _mm256_maddubs_epi16(codes[1], at(1))]
-    };
-    let ([a, b], [c, d], [e, f], [g, h]) = (p(0), p(1), p(2), p(3));
-    let [scales, mins] = scales_and_mins(w);
-    let lanes = add_group(lanes, small_sums([a, b, c, d, e, f, g, h]), scales, x);
-    subtract_min(lanes, _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(1)), mins, x)
+fn q4_k<const N: usize>(w: &[[u8; 144]; N], x: &[Column; N], mut lanes: __m256) -> __m256 {
+    let sums = nibble_sums::<{ Format::Q4_K as usize }, N>(w, x);
+    let mut factors = [[_mm256_setzero_ps(); 2]; N];
+    for (factors, w) in factors.iter_mut().zip(w) {
+        *factors = scales_and_mins(w);
+    }
+    for ((x, sums), [scales, mins]) in x.iter().zip(sums).zip(factors) {
+        lanes = add_group(lanes, sums, scales, x);
+        let all = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(1));
+        lanes = subtract_min(lanes, all, mins, x);
+    }
+    lanes
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q6_k(w: &[u8; 210], x: &Column, mut lanes: __m256) -> __m256 {
+fn q6_k<const N: usize>(w: &[[u8; 210]; N], x: &[Column; N], mut lanes: __m256) -> __m256 {
+    for (w, x) in w.iter().zip(x) {
+        lanes = q6_k_superblock(w, x, lanes);
+    }
+    lanes
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q6_k_superblock(w: &[u8; 210], x: &Column, mut lanes: __m256) -> __m256 {
     let high_bits = _mm256_set1_epi8(0x30);
     let p = |half: usize| {
         // 64 bytes of low bits and 32 of high ones hold four blocks.
@@ -156,14 +174,21 @@ fn q6_k(w: &[u8; 210], x: &Column, mut lanes: __m256) -> __m256 {
 /// Any block format, by way of its unpacked form.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpacked<const FORMAT: usize>(w: &[u8], x: &Column, lanes: __m256) -> __m256 {
+fn unpacked<const FORMAT: usize, const BYTES: usize, const N: usize>(
+    w: &[[u8; BYTES]; N],
+    x: &[Column; N],
+    mut lanes: __m256,
+) -> __m256 {
     let info = &FORMATS[FORMAT];
     let mut block = Superblock::ZERO;
-    unpack_superblock(info, w, &mut block);
-    match info.group_len() {
-        32 => add_blocks(info, &block, x, lanes),
-        _ => add_half_blocks(info, &block, x, lanes),
+    for (w, x) in w.iter().zip(x) {
+        unpack_superblock(info, w, &mut block);
+        lanes = match info.group_len() {
+            32 => add_blocks(info, &block, x, lanes),
+            _ => add_half_blocks(info, &block, x, lanes),
+        };
     }
+    lanes
 }
 
 /// Products of 32 signed codes, two added in 16 bits.
@@ -180,16 +205,51 @@ fn products(block: &Superblock, x: &Column, i: usize) -> __m256i {
     _mm256_maddubs_epi16(load(part(&block.codes, 32 * i)), load(part(x, 32 * i)))
 }
 
-/// The sums of each of 8 blocks. Eight products must fit in 16 bits: codes have 4 bits.
+/// The sums of each of the 8 blocks of `N` superblocks of nibbles. Eight products must fit in 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn small_sums(p: [__m256i; 8]) -> __m256i {
+fn nibble_sums<const FORMAT: usize, const N: usize>(
+    w: &[[u8; 144]; N],
+    x: &[Column; N],
+) -> [__m256i; N] {
     let one = _mm256_set1_epi16(1);
-    let p = p.map(|pairs| _mm256_madd_epi16(pairs, one));
-    let add = |a, b| _mm256_madd_epi16(_mm256_packs_epi32(a, b), one);
-    let first = add(add(p[0], p[1]), add(p[2], p[3]));
-    let [a, b] = halves_of_blocks(first, add(add(p[4], p[5]), add(p[6], p[7])));
-    _mm256_add_epi32(a, b)
+    let mut pairs = [[_mm256_setzero_si256(); 4]; N];
+    for pair in 0..4 {
+        for ((pairs, w), x) in pairs.iter_mut().zip(w).zip(x) {
+            let [a, b] = nibble_products::<FORMAT>(w, x, pair);
+            let packed = _mm256_packs_epi32(_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one));
+            pairs[pair] = _mm256_madd_epi16(packed, one);
+        }
+    }
+    let mut sums = [_mm256_setzero_si256(); N];
+    for (sum, [a, b, c, d]) in sums.iter_mut().zip(pairs) {
+        let first = _mm256_madd_epi16(_mm256_packs_epi32(a, b), one);
+        let last = _mm256_madd_epi16(_mm256_packs_epi32(c, d), one);
+        let [first, last] = halves_of_blocks(first, last);
+        *sum = _mm256_add_epi32(first, last);
+    }
+    sums
+}
+
+/// Products of blocks `2 * pair` and `2 * pair + 1`, two added in 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibble_products<const FORMAT: usize>(w: &[u8; 144], x: &Column, pair: usize) -> [__m256i; 2] {
+    let [a, b] = if FORMAT == Format::Q4_0 as usize {
+        // The first sixteen codes of a block are the low nibbles of sixteen bytes, the others the high ones.
+        let down = _mm256_setr_epi64x(0, 0, 4, 4);
+        let a = _mm256_broadcastsi128_si256(load_half(part(w, 36 * pair + 2)));
+        let b = _mm256_broadcastsi128_si256(load_half(part(w, 36 * pair + 20)));
+        [_mm256_srlv_epi64(a, down), _mm256_srlv_epi64(b, down)]
+    } else {
+        let bytes = load(part(w, 16 + 32 * pair));
+        [bytes, _mm256_srli_epi16::<4>(bytes)]
+    };
+    let mask = _mm256_set1_epi8(15);
+    [
+        _mm256_maddubs_epi16(_mm256_and_si256(a, mask), load(part(x, 64 * pair))),
+        _mm256_maddubs_epi16(_mm256_and_si256(b, mask), load(part(x, 64 * pair + 32))),
+    ]
 }
 
 const _: () = assert!(8 * 15 * 127 <= i16::MAX as i32);
