@@ -94,7 +94,7 @@ fn tile<const GROUPS: usize, const MIN: bool, const RUN: usize, const C: usize>(
         }
     }
     for (c, [a, b]) in sums.into_iter().enumerate() {
-        results.put(c, pair * 2, [add_lanes(a), add_lanes(b)]);
+        results.put(c, pair * 2, add_lanes(a, b));
     }
 }
 
@@ -149,13 +149,15 @@ fn halves(floats: &[f32; 16]) -> [__m256; 2] {
     [load_floats(&halves[0]), load_floats(&halves[1])]
 }
 
-/// [`crate::tree`] over 8 lanes.
+/// [`crate::tree`] over 8 lanes, of two registers at once.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_lanes(lanes: __m256) -> f32 {
-    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+fn add_lanes(a: __m256, b: __m256) -> [f32; 2] {
+    let four = |v| _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let (a, b) = (four(a), four(b));
+    let two = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+    let sums = _mm_add_ps(two, _mm_movehdup_ps(two));
+    [_mm_cvtss_f32(sums), _mm_cvtss_f32(_mm_movehl_ps(sums, sums))]
 }
 
 /// Plain numbers, `BYTES` for each 16 of them.
@@ -191,7 +193,7 @@ fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
     }
     for (c, [[a, b], [d, e]]) in sums.into_iter().enumerate() {
         // The first step of the tree: 16 lanes to 8.
-        results.put(c, 0, [add_lanes(_mm256_add_ps(a, b)), add_lanes(_mm256_add_ps(d, e))]);
+        results.put(c, 0, add_lanes(_mm256_add_ps(a, b), _mm256_add_ps(d, e)));
     }
 }
 
