@@ -244,6 +244,63 @@ fn two_copies_of_the_static_library_link_into_one_program() {
     succeed(&mut Command::new(program));
 }
 
+/// Sizes and old programs are those of one kind of machine.
+fn on_x86_64_linux() -> bool {
+    let here = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
+    if !here {
+        println!("skipped: not x86-64 Linux");
+    }
+    here
+}
+
+#[test]
+fn no_size_has_grown_by_more_than_5_percent() {
+    let Some(release) = release().filter(|_| on_x86_64_linux()) else { return };
+    let sizes = std::fs::File::open(release.join("sizes.txt")).expect("scripts/dist makes it");
+    println!("{}", succeed(Command::new(own("scripts/sizes")).stdin(sizes)));
+}
+
+#[test]
+fn programs_of_earlier_releases_run_with_this_library() {
+    let Some(release) = release().filter(|_| on_x86_64_linux()) else { return };
+    let kept = std::fs::read_dir(own("tests/abi")).expect("kept programs");
+    for folder in kept.map(|entry| entry.expect("a readable folder").path()) {
+        let mut old = Command::new(folder.join("contract"));
+        old.env("LD_LIBRARY_PATH", release.join("lib")).args(models());
+        println!("{}: {}", folder.display(), succeed(&mut old));
+    }
+}
+
+/// What a run of `tests/c/quiet.c` asks of the system within `attar_generate`, by strace.
+fn asked_while_generating(program: &Path, arguments: &[&str]) -> Vec<String> {
+    let trace = program.with_extension("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(&trace).arg(program).arg(own("models/attar-stories.gguf"));
+    succeed(strace.args(arguments));
+    let text = std::fs::read_to_string(trace).expect("what strace wrote");
+    let after = text.split_once("close(-77)").expect("the mark before").1;
+    let within = after.split_once("close(-78)").expect("the mark after").0;
+    let mut lines: Vec<String> = within.lines().skip(1).map(String::from).collect();
+    lines.pop(); // the beginning of the second mark's line
+    lines
+}
+
+#[test]
+fn generating_asks_the_system_for_nothing() {
+    let Some(release) = release().filter(|_| there("strace")) else { return };
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success())
+    {
+        return println!("skipped: strace may not trace here");
+    }
+    for linked in [Linked::Static, Linked::Shared] {
+        let program = compile(release, "gcc", "tests/c/quiet.c", linked, &[]);
+        assert_eq!(asked_while_generating(&program, &[]), [""; 0]);
+        // It would be seen: this time the callback prints.
+        let loud = asked_while_generating(&program, &["loud"]);
+        assert!(loud.len() == 32 && loud.iter().all(|line| line.contains("write(2")), "{loud:#?}");
+    }
+}
+
 /// The library for bare metal, built for this machine so that it can be run here.
 fn bare() -> Option<PathBuf> {
     release()?;

@@ -39,7 +39,8 @@ static int32_t hear(void *user, attar_token id, const char *utf8, size_t utf8_le
 }
 
 static void versions(void) {
-  CHECK(attar_abi_version() == (ATTAR_ABI_MAJOR << 16 | ATTAR_ABI_MINOR));
+  uint32_t version = attar_abi_version(); /* a program that is kept meets later ones: scripts/keep-abi */
+  CHECK(version >> 16 == ATTAR_ABI_MAJOR && version >= (ATTAR_ABI_MAJOR << 16 | ATTAR_ABI_MINOR));
   for (attar_status status = 3; status >= -20; --status) CHECK(strlen(attar_status_str(status)) > 1);
   CHECK(strcmp(attar_status_str(ATTAR_OK), attar_status_str(ATTAR_E_ARG)) != 0);
 }
@@ -234,7 +235,7 @@ static void sampling(attar_session *session, const attar_token *prompt, size_t n
   error.size = sizeof error;
   choice.temp = -1;
   CHECK_IS(attar_generate(session, &request, NULL, &error), ATTAR_E_ARG);
-  CHECK(strcmp(error.msg, "temperature is -1, expected a number from 0 to 100") == 0);
+  CHECK(strstr(error.msg, "temperature") != NULL && strstr(error.msg, "-1") != NULL);
   choice.temp = 0;
   choice.repeat_last_n = 257;
   CHECK_IS(attar_generate(session, &request, NULL, NULL), ATTAR_E_ARG);

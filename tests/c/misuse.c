@@ -313,6 +313,7 @@ int main(int argc, char **argv) {
   attar_model *model;
   attar_session *session;
   attar_token token = 1;
+  CHECK(attar_abi_version() == (ATTAR_ABI_MAJOR << 16 | ATTAR_ABI_MINOR));
   source.size = sizeof source;
   CHECK_IS(attar_source_memory(&source, file, len), ATTAR_OK);
   CHECK_IS(attar_model_open(&source, &config, NULL, &model, NULL, NULL, NULL), ATTAR_OK);
