@@ -69,7 +69,7 @@ impl Superblock {
 /// The one thing that differs between formats in kind.
 pub(crate) enum Layout {
     /// One number after another.
-    Float { bytes: usize, value: fn(&[u8]) -> f32 },
+    Float { bytes: usize, value: fn(&[u8]) -> f32, write: fn(&[f32], &mut [u8]) },
     /// Integer codes under scales.
     Blocks {
         /// Weights that share a scale: 16 or 32.
@@ -95,7 +95,6 @@ pub struct FormatInfo {
     /// Bytes per block.
     pub block_bytes: usize,
     pub(crate) layout: Layout,
-    quantize: fn(&[f32], &mut [u8]),
 }
 
 /// All formats, indexed by `Format as usize`.
@@ -196,7 +195,7 @@ impl FormatInfo {
     pub fn dequantize(&self, src: &[u8], dst: &mut [f32]) {
         assert!(src.len() == self.row_bytes(dst.len()));
         match self.layout {
-            Layout::Float { bytes, value } => {
+            Layout::Float { bytes, value, .. } => {
                 dst.iter_mut().zip(src.chunks_exact(bytes)).for_each(|(y, w)| *y = value(w));
             }
             Layout::Blocks { group, offset, .. } => {
@@ -214,11 +213,33 @@ impl FormatInfo {
         }
     }
 
+    /// Writes numbers in a float format. [`FormatInfo::quantize`] does it too, but brings the rounding of
+    /// every format into a program, 25 KB.
+    pub fn write(&self, src: &[f32], dst: &mut [u8]) {
+        let Layout::Float { write, .. } = self.layout else {
+            panic!("blocks are written by quantize")
+        };
+        assert!(dst.len() == self.row_bytes(src.len()));
+        write(src, dst);
+    }
+
     /// Packs f32 into whole blocks by plain rounding; `src` is a multiple of the block long. A block
     /// with a value that is not finite comes back as NaN.
     pub fn quantize(&self, src: &[f32], dst: &mut [u8]) {
         assert!(dst.len() == self.row_bytes(src.len()) && src.len().is_multiple_of(self.block_len));
-        (self.quantize)(src, dst);
+        match self.format {
+            Format::F32 | Format::F16 | Format::BF16 => self.write(src, dst),
+            Format::Q8_0 => q8_0::quantize(src, dst),
+            Format::Q4_0 => q4_0::quantize(src, dst),
+            Format::Q4_1 => q4_1::quantize(src, dst),
+            Format::Q5_0 => q5_0::quantize(src, dst),
+            Format::Q5_1 => q5_1::quantize(src, dst),
+            Format::Q2_K => k_quants::quantize::q2_k(src, dst),
+            Format::Q3_K => k_quants::quantize::q3_k(src, dst),
+            Format::Q4_K => k_quants::quantize::q4_k(src, dst),
+            Format::Q5_K => k_quants::quantize::q5_k(src, dst),
+            Format::Q6_K => k_quants::quantize::q6_k(src, dst),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ fn matvec<const FORMAT: usize>(w: &[u8], x: &[u8], out: &mut [f32]) {
 
 /// Dot product of a row with activations that lie `STRIDE` bytes a superblock, where they lie in any.
 fn dot_row<const STRIDE: usize>(info: &FormatInfo, w: &[u8], x: &[u8]) -> f32 {
-    let Layout::Float { value, bytes } = info.layout else {
+    let Layout::Float { value, bytes, .. } = info.layout else {
         return dot_blocks::<STRIDE>(info, w, x);
     };
     let mut lanes = [0f32; FLOAT_LANES];

@@ -8,9 +8,12 @@ pub(super) const F32: FormatInfo = FormatInfo {
     gguf_id: 0,
     block_len: 1,
     block_bytes: 4,
-    layout: Layout::Float { bytes: 4, value: |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) },
-    quantize: |src, dst| {
-        src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = x.to_le_bytes());
+    layout: Layout::Float {
+        bytes: 4,
+        value: |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+        write: |src, dst| {
+            src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = x.to_le_bytes());
+        },
     },
 };
 
@@ -20,9 +23,12 @@ pub(super) const F16: FormatInfo = FormatInfo {
     gguf_id: 1,
     block_len: 1,
     block_bytes: 2,
-    layout: Layout::Float { bytes: 2, value: |b| f16_to_f32([b[0], b[1]]) },
-    quantize: |src, dst| {
-        src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = f32_to_f16(*x));
+    layout: Layout::Float {
+        bytes: 2,
+        value: |b| f16_to_f32([b[0], b[1]]),
+        write: |src, dst| {
+            src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = f32_to_f16(*x));
+        },
     },
 };
 
@@ -35,9 +41,9 @@ pub(super) const BF16: FormatInfo = FormatInfo {
     layout: Layout::Float {
         bytes: 2,
         value: |b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16),
-    },
-    quantize: |src, dst| {
-        src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = f32_to_bf16(*x));
+        write: |src, dst| {
+            src.iter().zip(dst.as_chunks_mut().0).for_each(|(x, out)| *out = f32_to_bf16(*x));
+        },
     },
 };
 

@@ -9,7 +9,7 @@
 //! | Q5_K | d, dmin, 12 of scales and minimums, 32 of fifth bits, 128 of low bits |
 //! | Q6_K | 128 of low bits, 64 of high bits, 16 scales, d |
 
-mod quantize;
+pub(super) mod quantize;
 
 use super::{Format, FormatInfo, Layout, Superblock, f16_to_f32, planes};
 
@@ -19,9 +19,8 @@ const fn info(
     gguf_id: u32,
     block_bytes: usize,
     layout: Layout,
-    quantize: fn(&[f32], &mut [u8]),
 ) -> FormatInfo {
-    FormatInfo { format, name, gguf_id, block_len: 256, block_bytes, layout, quantize }
+    FormatInfo { format, name, gguf_id, block_len: 256, block_bytes, layout }
 }
 
 pub(super) const Q2_K: FormatInfo = info(
@@ -30,7 +29,6 @@ pub(super) const Q2_K: FormatInfo = info(
     10,
     84,
     Layout::Blocks { group: 16, offset: 0, has_min: true, unpack: unpack_q2_k },
-    quantize::q2_k,
 );
 
 pub(super) const Q3_K: FormatInfo = info(
@@ -39,7 +37,6 @@ pub(super) const Q3_K: FormatInfo = info(
     11,
     110,
     Layout::Blocks { group: 16, offset: 4, has_min: false, unpack: unpack_q3_k },
-    quantize::q3_k,
 );
 
 pub(super) const Q4_K: FormatInfo = info(
@@ -48,7 +45,6 @@ pub(super) const Q4_K: FormatInfo = info(
     12,
     144,
     Layout::Blocks { group: 32, offset: 0, has_min: true, unpack: unpack_q4_k },
-    quantize::q4_k,
 );
 
 pub(super) const Q5_K: FormatInfo = info(
@@ -57,7 +53,6 @@ pub(super) const Q5_K: FormatInfo = info(
     13,
     176,
     Layout::Blocks { group: 32, offset: 0, has_min: true, unpack: unpack_q5_k },
-    quantize::q5_k,
 );
 
 pub(super) const Q6_K: FormatInfo = info(
@@ -66,7 +61,6 @@ pub(super) const Q6_K: FormatInfo = info(
     14,
     210,
     Layout::Blocks { group: 16, offset: 32, has_min: false, unpack: unpack_q6_k },
-    quantize::q6_k,
 );
 
 fn unpack_q2_k(src: &[u8], dst: &mut Superblock) {

@@ -14,7 +14,6 @@ pub(super) const INFO: FormatInfo = FormatInfo {
     block_len: LEN,
     block_bytes: BYTES,
     layout: Layout::Blocks { group: LEN, offset: 8, has_min: false, unpack },
-    quantize,
 };
 
 fn unpack(src: &[u8], dst: &mut Superblock) {
@@ -26,7 +25,7 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
     }
 }
 
-fn quantize(src: &[f32], dst: &mut [u8]) {
+pub(super) fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
         // The value of largest magnitude keeps its sign and maps to -8, the longer side.
         let scale = extreme(x) / -8.0;

@@ -16,7 +16,6 @@ pub(super) const INFO: FormatInfo = FormatInfo {
     block_len: LEN,
     block_bytes: BYTES,
     layout: Layout::Blocks { group: LEN, offset: 0, has_min: true, unpack },
-    quantize,
 };
 
 fn unpack(src: &[u8], dst: &mut Superblock) {
@@ -30,7 +29,7 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
     }
 }
 
-fn quantize(src: &[f32], dst: &mut [u8]) {
+pub(super) fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
         let (min, max) = bounds(x);
         let scale = (max - min) / 31.0;

@@ -28,7 +28,7 @@ struct Shifted<const GROUPS: usize> {
     codes: [u8; SUPERBLOCK],
 }
 
-pub(super) fn q2_k(src: &[f32], dst: &mut [u8]) {
+pub(in crate::format) fn q2_k(src: &[f32], dst: &mut [u8]) {
     for (x, block) in superblocks::<84>(src, dst) {
         let q = shifted::<16>(x, 3, 15);
         for (byte, (scale, min)) in block.iter_mut().zip(q.scales.iter().zip(q.mins)) {
@@ -40,7 +40,7 @@ pub(super) fn q2_k(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-pub(super) fn q3_k(src: &[f32], dst: &mut [u8]) {
+pub(in crate::format) fn q3_k(src: &[f32], dst: &mut [u8]) {
     for (x, block) in superblocks::<110>(src, dst) {
         let q = scaled::<16>(x, 4, 32);
         let scales = q.scales.map(|scale| (scale + 32) as u8);
@@ -52,7 +52,7 @@ pub(super) fn q3_k(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-pub(super) fn q4_k(src: &[f32], dst: &mut [u8]) {
+pub(in crate::format) fn q4_k(src: &[f32], dst: &mut [u8]) {
     for (x, block) in superblocks::<144>(src, dst) {
         let q = shifted::<8>(x, 15, 63);
         write_header(&q, &mut block[..16]);
@@ -60,7 +60,7 @@ pub(super) fn q4_k(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-pub(super) fn q5_k(src: &[f32], dst: &mut [u8]) {
+pub(in crate::format) fn q5_k(src: &[f32], dst: &mut [u8]) {
     for (x, block) in superblocks::<176>(src, dst) {
         let q = shifted::<8>(x, 31, 63);
         write_header(&q, &mut block[..16]);
@@ -69,7 +69,7 @@ pub(super) fn q5_k(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-pub(super) fn q6_k(src: &[f32], dst: &mut [u8]) {
+pub(in crate::format) fn q6_k(src: &[f32], dst: &mut [u8]) {
     for (x, block) in superblocks::<210>(src, dst) {
         let q = scaled::<16>(x, 32, 128);
         planes::write::<4, 64>(&q.codes, &mut block[..128], 0);

@@ -94,9 +94,9 @@ impl Cpu {
                 let place = cache.place(row, head);
                 let (k, v) = (&k[head * shape.key_len..], &v[head * shape.value_len..]);
                 let keys = &mut cache.keys[place * key_bytes..][..key_bytes];
-                info.quantize(&k[..shape.key_len], keys);
+                info.write(&k[..shape.key_len], keys);
                 let values = &mut cache.values[place * value_bytes..][..value_bytes];
-                info.quantize(&v[..shape.value_len], values);
+                info.write(&v[..shape.value_len], values);
             }
         }
     }
