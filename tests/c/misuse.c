@@ -94,6 +94,7 @@ static void sizes(const attar_source *source, attar_session *session) {
   } error;
   attar_plan_info plan = {0};
   static const uint32_t wrong[] = {0, 4, sizeof(attar_config) - 8, 100000, UINT32_MAX};
+  static const uint32_t wrong_source[] = {0, 4, sizeof(attar_source) - 8, 100000, UINT32_MAX};
   memset(&config, 0, sizeof config);
   memset(&error, 0x55, sizeof error);
   plan.size = sizeof plan;
@@ -102,7 +103,7 @@ static void sizes(const attar_source *source, attar_session *session) {
     config.known.size = wrong[i];
     CHECK_IS(attar_plan(source, &config.known, NULL, &plan, NULL), ATTAR_E_VERSION);
     attar_source other = *source;
-    other.size = wrong[i] < 100000 ? wrong[i] / 2 : wrong[i];
+    other.size = wrong_source[i];
     CHECK_IS(attar_plan(&other, NULL, NULL, &plan, NULL), ATTAR_E_VERSION);
   }
   config.known.size = sizeof config;
