@@ -37,6 +37,8 @@
  *   A file that is mapped (attar_source_fd with residency 0) and then shrinks or fails to read makes the system send
  *   SIGBUS: no library can turn that into a status. ATTAR_RESIDENCY_COPY closes the hole for the price of the memory.
  *   Callbacks must return: nothing may throw or longjmp through this library.
+ *   Built without an operating system, a defect of this library cannot become ATTAR_E_INTERNAL: the core that met it
+ *   loops in place, silently and for ever. Have a watchdog.
  */
 #ifndef ATTAR_H
 #define ATTAR_H
