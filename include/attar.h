@@ -7,7 +7,7 @@
  * Failure. No call aborts, exits, throws, longjmps, prints, starts a thread or installs a signal handler. Every call
  *   that can fail returns an attar_status: 0, or a negative ATTAR_E_*. A call that fails changes nothing, unless its
  *   comment says "partial". A handle that met a defect of the library gives ATTAR_E_INTERNAL once and ATTAR_E_STATE from
- *   then on; it can still be closed. Where no operating system is, a defect cannot be caught and ends in a trap.
+ *   then on; it can still be closed. Where no operating system is, a defect cannot be caught: see the limits below.
  * Arguments. NULL handles, pointers that must not be NULL, wrong sizes, token ids out of range, lengths beyond any object
  *   and calls in the wrong order give a status. A pointer that does not point to what it should cannot be noticed.
  * Memory. All of it comes from the attar_mem given to attar_model_open and attar_session_open. attar_plan says how many

@@ -11,8 +11,9 @@ use attar_kernels::{Format, Isa, PanelArgs};
 
 /// From this many columns on, unpacking a panel of weights pays.
 const PANEL_COLUMNS_MIN: usize = 4;
-/// Rows a thread takes at a time when one column is multiplied.
-const MATVEC_ROWS: usize = 16;
+/// Rows a thread takes at a time when one column is multiplied: at most, for long streams from memory, and at
+/// least, so that every thread of many has some.
+const MATVEC_ROWS: (usize, usize) = (64, 16);
 
 /// Kernels, threads, and the memory products need.
 pub(super) struct Engine {
@@ -150,7 +151,9 @@ impl Engine {
         let bytes = Isa::column_bytes(format, w.cols);
         let row_bytes = format.info().row_bytes(w.cols);
         let (activations, weights) = (&self.activations, &w.experts[expert]);
-        self.pool.columns(&mut self.scratch, out, MATVEC_ROWS, |_, first, mut part| {
+        let (most, least) = MATVEC_ROWS;
+        let block = (out.width / (8 * self.scratch.len())).clamp(least, most);
+        self.pool.columns(&mut self.scratch, out, block, |_, first, mut part| {
             let rows = &weights[first * row_bytes..][..part.width() * row_bytes];
             for (&source, &target) in batch.sources.iter().zip(batch.targets) {
                 let column = &activations[source as usize * bytes..][..bytes];
