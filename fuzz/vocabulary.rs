@@ -38,7 +38,8 @@ pub fn tokenizer(model: &str, tokens: &[String], merges: &[String], kinds: &[i32
     out.extend([9u32, 5].map(u32::to_le_bytes).concat());
     out.extend((tokens.len() as u64).to_le_bytes());
     (0..tokens.len()).for_each(|i| out.extend(kinds.get(i).unwrap_or(&1).to_le_bytes()));
-    Tokenizer::load(&Gguf::parse(out.into()).expect("a sound file")).expect("a vocabulary")
+    let bytes = attar::bytes::Bytes::from_vec(out).expect("memory");
+    Tokenizer::load(&Gguf::parse(bytes).expect("a sound file")).expect("a vocabulary")
 }
 
 /// Words of the vocabularies, besides single characters or bytes.
