@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 use core::array::from_ref;
 
 use super::panel::{load, load_floats, store_floats};
-use super::unpack::{f16, load_half, nibbles, part, scales_and_mins, unpack_superblock};
+use super::unpack::{f16, heads, load_half, nibbles, part, scales_and_mins, unpack_superblock};
 use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
 use crate::format::{FORMATS, Format, FormatInfo, Superblock};
 use crate::isa::MatVec;
@@ -94,7 +94,7 @@ fn q8_0<const N: usize>(w: &[[u8; 272]; N], x: &[Column; N], mut lanes: __m256) 
     for (w, x) in w.iter().zip(x) {
         let p = |i: usize| signed_products(load(part(w, 34 * i + 2)), load(part(x, 32 * i)));
         let [first, second] = half_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
-        lanes = add_group(lanes, _mm256_add_epi32(first, second), scale_heads::<34>(w), x);
+        lanes = add_group(lanes, _mm256_add_epi32(first, second), heads::<34, 0>(w), x);
     }
     lanes
 }
@@ -105,7 +105,7 @@ fn q4_0<const N: usize>(w: &[[u8; 144]; N], x: &[Column; N], mut lanes: __m256) 
     let sums = nibble_sums::<{ Format::Q4_0 as usize }, N>(w, x);
     for ((w, x), sums) in w.iter().zip(x).zip(sums) {
         let offset = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(-8));
-        lanes = add_group(lanes, _mm256_add_epi32(sums, offset), scale_heads::<18>(w), x);
+        lanes = add_group(lanes, _mm256_add_epi32(sums, offset), heads::<18, 0>(w), x);
     }
     lanes
 }
@@ -253,16 +253,6 @@ fn nibble_products<const FORMAT: usize>(w: &[u8; 144], x: &Column, pair: usize) 
 }
 
 const _: () = assert!(8 * 15 * 127 <= i16::MAX as i32);
-
-/// The f16 at the start of each of 8 blocks.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn scale_heads<const BYTES: usize>(w: &[u8]) -> __m256 {
-    let head = |i: usize| u64::from(u16::from_le_bytes(*part(w, BYTES * i)));
-    let four =
-        |i: usize| (head(i) | head(i + 1) << 16 | head(i + 2) << 32 | head(i + 3) << 48) as i64;
-    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
-}
 
 /// Sums of 16 codes: of the first halves of the blocks, and of their second halves.
 #[inline]

@@ -44,14 +44,11 @@ pub(super) fn f16(bytes: [u8; 2]) -> f32 {
 /// The f16 `AT` bytes into each of 8 blocks.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> [f32; 8] {
-    let mut halves = [0; 16];
-    for (half, block) in halves.as_chunks_mut::<2>().0.iter_mut().zip(src.as_chunks::<BYTES>().0) {
-        *half = [block[AT], block[AT + 1]];
-    }
-    let mut floats = [0.0; 8];
-    store_floats(&mut floats, _mm256_cvtph_ps(load_half(&halves)));
-    floats
+pub(super) fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> __m256 {
+    let head = |i: usize| u64::from(u16::from_le_bytes(*part(src, BYTES * i + AT)));
+    let four =
+        |i: usize| (head(i) | head(i + 1) << 16 | head(i + 2) << 32 | head(i + 3) << 48) as i64;
+    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
 }
 
 /// Of each 128 bits, four bytes from `at` on, times `factor`.
@@ -76,7 +73,7 @@ pub(super) fn nibbles(bytes: __m256i) -> [__m256i; 2] {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn q8_0(src: &[u8], dst: &mut Superblock) {
-    dst.scale.as_chunks_mut().0[0] = heads::<34, 0>(src);
+    store_floats(&mut dst.scale.as_chunks_mut().0[0], heads::<34, 0>(src));
     let offset = _mm256_set1_epi8(-128);
     for (block, codes) in src.as_chunks::<34>().0.iter().zip(dst.codes.as_chunks_mut().0) {
         if let Some(bytes) = block[2..].first_chunk() {
@@ -90,9 +87,10 @@ fn q8_0(src: &[u8], dst: &mut Superblock) {
 #[target_feature(enable = "avx2,f16c")]
 fn nibble_blocks<const BYTES: usize>(info: &FormatInfo, src: &[u8], dst: &mut Superblock) {
     const { assert!(BYTES == 18 || BYTES == 20 || BYTES == 22 || BYTES == 24) };
-    dst.scale.as_chunks_mut().0[0] = heads::<BYTES, 0>(src);
+    store_floats(&mut dst.scale.as_chunks_mut().0[0], heads::<BYTES, 0>(src));
     if info.has_min() {
-        dst.min.as_chunks_mut().0[0] = heads::<BYTES, 2>(src).map(|min| -min);
+        let mins = _mm256_xor_ps(heads::<BYTES, 2>(src), _mm256_set1_ps(-0.0));
+        store_floats(&mut dst.min.as_chunks_mut().0[0], mins);
     }
     for (block, codes) in src.as_chunks::<BYTES>().0.iter().zip(dst.codes.as_chunks_mut().0) {
         let Some(bytes) = block.last_chunk() else { return };
