@@ -62,6 +62,13 @@ pub(crate) fn quantize(x: &[f32], out: &mut [u8]) {
 /// Adding and subtracting 1.5 * 2^23 rounds a small float to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
 
+/// Scale of the codes and its inverse, if `max` as the greatest magnitude allows any code but zero. One so
+/// small that 127 / max overflows is zero for every purpose here.
+#[inline(always)]
+pub(crate) fn scale_and_inverse(max: f32) -> Option<(f32, f32)> {
+    (1e-36..f32::INFINITY).contains(&max).then(|| (max / 127.0, 127.0 / max))
+}
+
 #[inline(always)]
 fn quantize_superblock(x: &[f32; SUPERBLOCK], out: &mut [u8; ACTIVATION_BYTES]) {
     // Sixteen running maxima vectorise; a maximum does not depend on the order. The integer
@@ -73,21 +80,13 @@ fn quantize_superblock(x: &[f32; SUPERBLOCK], out: &mut [u8; ACTIVATION_BYTES]) 
         }
     }
     let max = f32::from_bits(max.into_iter().fold(0, u32::max));
-    let finite = max.to_bits() < f32::INFINITY.to_bits();
-    // A maximum so small that 127 / max overflows is zero for every purpose here.
-    let usable = finite && max >= 1e-36;
-    let inverse = if usable { 127.0 / max } else { 0.0 };
-    let scale = if usable {
-        max / 127.0
-    } else if finite {
-        0.0
-    } else {
-        f32::NAN
-    };
+    let usable = scale_and_inverse(max);
+    let not_finite = max.to_bits() >= f32::INFINITY.to_bits();
+    let (scale, inverse) = usable.unwrap_or((if not_finite { f32::NAN } else { 0.0 }, 0.0));
     for (i, x) in x.as_chunks::<16>().0.iter().enumerate() {
         let mut sum = 0i16;
         for (l, v) in x.iter().enumerate() {
-            let v = if usable { *v } else { 0.0 };
+            let v = if usable.is_some() { *v } else { 0.0 };
             // The low bits of the biased float are the code in two's complement.
             let code = (v * inverse + ROUND).to_bits() as u8;
             out[16 * i + l] = code;

@@ -86,6 +86,15 @@ pub fn by_name(name: &str) -> Option<&'static Isa> {
     available().find(|isa| isa.name == name)
 }
 
+/// Asks for the cache line at an address to be brought near; any address will do. Does nothing where no
+/// such hint is known.
+pub fn fetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    crate::x86_64::fetch(address);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Unpacked weights of one panel should stay in a core's second-level cache.
 const PANEL_BYTES: usize = 256 * 1024;
 /// One superblock of one unpacked row: codes, then 16 scales, then 16 minimums.

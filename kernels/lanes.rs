@@ -22,40 +22,43 @@ pub fn tree<const N: usize>(mut lanes: [f32; N]) -> f32 {
     lanes[0]
 }
 
-/// `sum(f(i))` over `0..len` in lanes, absent terms of the last round being zero.
+/// `sum(term(x))` in lanes, absent terms of the last round being zero.
 #[inline(always)]
-fn sum_lanes(len: usize, term: impl Fn(usize) -> f32) -> f32 {
+fn sum_lanes(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; FLOAT_LANES];
-    let whole = len - len % FLOAT_LANES;
-    let mut i = 0;
-    while i < whole {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane += term(i + l);
-        }
-        i += FLOAT_LANES;
+    let (whole, rest) = x.as_chunks::<FLOAT_LANES>();
+    for x in whole {
+        lanes.iter_mut().zip(x).for_each(|(lane, v)| *lane += term(*v));
     }
-    for (l, lane) in lanes.iter_mut().enumerate() {
-        if i + l < len {
-            *lane += term(i + l);
-        }
-    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, v)| *lane += term(*v));
     tree(lanes)
+}
+
+/// `x = value(x)` for each of `x`, also those after the last whole round as a round.
+#[inline(always)]
+fn map(x: &mut [f32], value: impl Fn(f32) -> f32) {
+    let (whole, rest) = x.as_chunks_mut::<FLOAT_LANES>();
+    whole.iter_mut().for_each(|x| x.iter_mut().for_each(|v| *v = value(*v)));
+    let mut last = [0f32; FLOAT_LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    last.iter_mut().for_each(|v| *v = value(*v));
+    rest.copy_from_slice(&last[..rest.len()]);
 }
 
 /// `x = x / sqrt(mean(x^2) + eps) * weight`, the weight 1 where absent (RMSNorm, arXiv 1910.07467).
 #[inline(always)]
 pub(crate) fn rms_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
-    let n = x.len();
-    let scale = 1.0 / math::sqrt(sum_lanes(n, |i| x[i] * x[i]) / n as f32 + eps);
+    let n = x.len() as f32;
+    let scale = 1.0 / math::sqrt(sum_lanes(x, |v| v * v) / n + eps);
     normalize(x, weight, |v| v * scale);
 }
 
 /// `x = (x - mean) / sqrt(variance + eps) * weight` (layer normalisation, arXiv 1607.06450).
 #[inline(always)]
 pub(crate) fn layer_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
-    let n = x.len();
-    let mean = sum_lanes(n, |i| x[i]) / n as f32;
-    let variance = sum_lanes(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+    let n = x.len() as f32;
+    let mean = sum_lanes(x, |v| v) / n;
+    let variance = sum_lanes(x, |v| (v - mean) * (v - mean)) / n;
     let scale = 1.0 / math::sqrt(variance + eps);
     normalize(x, weight, |v| (v - mean) * scale);
 }
@@ -71,20 +74,17 @@ fn normalize(x: &mut [f32], weight: Option<&[f32]>, value: impl Fn(f32) -> f32) 
 /// `x = exp(x - max x) / sum exp(x - max x)`, in place.
 #[inline(always)]
 pub(crate) fn softmax(x: &mut [f32]) {
+    let greater = |a: f32, b: f32| if b > a { b } else { a };
     let mut tops = [f32::NEG_INFINITY; FLOAT_LANES];
-    for x in x.chunks(FLOAT_LANES) {
-        for (top, v) in tops.iter_mut().zip(x) {
-            *top = if *v > *top { *v } else { *top };
-        }
+    let (whole, rest) = x.as_chunks::<FLOAT_LANES>();
+    for x in whole {
+        tops.iter_mut().zip(x).for_each(|(top, v)| *top = greater(*top, *v));
     }
-    let max = tops.into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m });
-    for v in x.iter_mut() {
-        *v = math::exp(*v - max);
-    }
-    let scale = 1.0 / sum_lanes(x.len(), |i| x[i]);
-    for v in x.iter_mut() {
-        *v *= scale;
-    }
+    tops.iter_mut().zip(rest).for_each(|(top, v)| *top = greater(*top, *v));
+    let max = tops.into_iter().fold(f32::NEG_INFINITY, greater);
+    map(x, |v| math::exp(v - max));
+    let scale = 1.0 / sum_lanes(x, |v| v);
+    map(x, |v| v * scale);
 }
 
 /// `gate = gate * sigmoid(gate) * up` (SwiGLU, arXiv 2002.05202), in place.

@@ -35,5 +35,5 @@ mod x86_64;
 
 pub use activation::{ACTIVATION_BYTES, SUPERBLOCK, activation_bytes};
 pub use format::{FORMATS, Format, FormatInfo, Superblock, f16_to_f32, f32_to_f16};
-pub use isa::{Isa, PanelArgs, available, best, by_name};
+pub use isa::{Isa, PanelArgs, available, best, by_name, fetch};
 pub use lanes::{FLOAT_LANES, tree};

@@ -1,4 +1,5 @@
 //! x86-64: what AVX2 and AVX-512 share.
+#![allow(unsafe_code, reason = "a hint to the memory takes a pointer")]
 
 mod avx2;
 mod avx2_matvec;
@@ -9,10 +10,18 @@ mod avx512_sum;
 mod avx512_vnni;
 mod lanes;
 mod panel;
+mod quantize;
 mod unpack;
 
 pub(crate) use avx2::AVX2;
 pub(crate) use avx512_vnni::AVX512_VNNI;
+
+/// See [`crate::fetch`]: into the second-level cache.
+pub(crate) fn fetch(address: usize) {
+    use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: every CPU of this architecture has the instruction, which never faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address as *const i8) };
+}
 
 /// Whether this CPU, and the operating system, offer a feature.
 macro_rules! has {

@@ -9,7 +9,7 @@ pub(crate) static AVX2: Isa = Isa {
     panel: super::avx2_panel::PANEL,
     pack: super::panel::pack,
     weighted_sum: super::lanes::WEIGHTED_SUM,
-    quantize: super::lanes::avx2::quantize,
+    quantize: super::quantize::quantize,
     rms_norm: super::lanes::avx2::rms_norm,
     layer_norm: super::lanes::avx2::layer_norm,
     softmax: super::lanes::avx2::softmax,

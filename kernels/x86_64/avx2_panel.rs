@@ -160,58 +160,79 @@ fn add_lanes(a: __m256, b: __m256) -> [f32; 2] {
     [_mm_cvtss_f32(sums), _mm_cvtss_f32(_mm_movehl_ps(sums, sums))]
 }
 
+/// [`crate::tree`] over 8 lanes, of four registers at once.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_lanes_of_four(sums: [__m256; 4]) -> [f32; 4] {
+    let [a, b, c, d] =
+        sums.map(|v| _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)));
+    let two = |a, b| _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+    let (ab, cd) = (two(a, b), two(c, d));
+    let sums = _mm_add_ps(
+        _mm_shuffle_ps::<0b10_00_10_00>(ab, cd),
+        _mm_shuffle_ps::<0b11_01_11_01>(ab, cd),
+    );
+    let mut out = [0.0; 4];
+    // SAFETY: 4 writable floats, any alignment.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
+/// Columns that share a row's conversion to f32.
+const FLOAT_COLS: usize = 4;
+
 /// Plain numbers, `BYTES` for each 16 of them.
 #[target_feature(enable = "avx2,f16c")]
 fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
-    let column_bytes = args.len * 4;
-    panel::float_tiles::<BYTES, 2>(args, COLS, |rows, columns, results| {
-        match columns.len() / column_bytes {
-            1 => float_tile::<FORMAT, BYTES, 1>(rows, columns, results),
-            _ => float_tile::<FORMAT, BYTES, 2>(rows, columns, results),
-        }
-    });
+    panel::float_tiles::<BYTES, 1>(
+        args,
+        FLOAT_COLS,
+        |[row], columns, count, results| match count {
+            1 => float_tile::<FORMAT, BYTES, 1>(row, columns, results),
+            2 => float_tile::<FORMAT, BYTES, 2>(row, columns, results),
+            3 => float_tile::<FORMAT, BYTES, 3>(row, columns, results),
+            _ => float_tile::<FORMAT, BYTES, 4>(row, columns, results),
+        },
+    );
 }
 
-/// Two rows with `C` columns, 16 lanes being two registers.
+/// A row with `C` columns, 16 lanes being two registers.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn float_tile<const FORMAT: usize, const BYTES: usize, const C: usize>(
-    rows: [&[u8]; 2],
+    row: &[u8],
     columns: &[u8],
     mut results: Results<'_>,
 ) {
-    let mut sums = [[[_mm256_setzero_ps(); 2]; 2]; C];
-    let whole = rows[0].len() / BYTES;
+    let mut sums = [[_mm256_setzero_ps(); 2]; FLOAT_COLS];
+    let whole = row.len() / BYTES;
     let columns = panel::split::<C>(columns);
-    let (w, x) = (panel::chunks::<BYTES, _>(rows, whole), panel::chunks::<64, _>(columns, whole));
-    for i in 0..whole {
-        add_products::<FORMAT, BYTES, C>(&mut sums, panel::each(&w, i), panel::each(&x, i));
+    let (w, x) = (row.as_chunks::<BYTES>().0, panel::chunks::<64, _>(columns, whole));
+    for (i, w) in w.iter().enumerate() {
+        add_products::<FORMAT, BYTES, C>(&mut sums, w, panel::each(&x, i));
     }
-    if rows[0].len() > whole * BYTES {
-        let (w, x) = (panel::zero_filled(rows), panel::zero_filled(columns));
-        add_products::<FORMAT, BYTES, C>(&mut sums, w.each_ref(), x.each_ref());
+    if row.len() > whole * BYTES {
+        let ([w], x) = (panel::zero_filled([row]), panel::zero_filled(columns));
+        add_products::<FORMAT, BYTES, C>(&mut sums, &w, x.each_ref());
     }
-    for (c, [[a, b], [d, e]]) in sums.into_iter().enumerate() {
-        // The first step of the tree: 16 lanes to 8.
-        results.put(c, 0, add_lanes(_mm256_add_ps(a, b), _mm256_add_ps(d, e)));
+    // The first step of the tree: 16 lanes to 8.
+    let sums = add_lanes_of_four(sums.map(|[a, b]| _mm256_add_ps(a, b)));
+    for (c, sum) in sums.into_iter().take(C).enumerate() {
+        results.put(c, 0, [sum]);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn add_products<const FORMAT: usize, const BYTES: usize, const C: usize>(
-    sums: &mut [[[__m256; 2]; 2]; C],
-    w: [&[u8; BYTES]; 2],
+    sums: &mut [[__m256; 2]; FLOAT_COLS],
+    w: &[u8; BYTES],
     x: [&[u8; 64]; C],
 ) {
-    let w = [widen::<FORMAT, BYTES>(w[0]), widen::<FORMAT, BYTES>(w[1])];
+    let w = widen::<FORMAT, BYTES>(w);
     for (sums, x) in sums.iter_mut().zip(x) {
-        let x = x.as_chunks().0;
-        let x = [_mm256_castsi256_ps(load(&x[0])), _mm256_castsi256_ps(load(&x[1]))];
-        for (sums, w) in sums.iter_mut().zip(w) {
-            for h in 0..2 {
-                sums[h] = _mm256_add_ps(sums[h], _mm256_mul_ps(w[h], x[h]));
-            }
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x.as_chunks().0) {
+            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(w, _mm256_castsi256_ps(load(x))));
         }
     }
 }

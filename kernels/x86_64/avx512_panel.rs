@@ -137,15 +137,16 @@ fn add_lanes(pairs: [__m512; 2]) -> [f32; 4] {
 /// Plain numbers, `BYTES` for each 16 of them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn float_panel<const FORMAT: usize, const BYTES: usize>(args: PanelArgs<'_>) {
-    let column_bytes = args.len * 4;
-    panel::float_tiles::<BYTES, ROWS>(args, FLOAT_COLS, |rows, columns, results| {
-        match columns.len() / column_bytes {
+    panel::float_tiles::<BYTES, ROWS>(
+        args,
+        FLOAT_COLS,
+        |rows, columns, count, results| match count {
             1 => float_tile::<FORMAT, BYTES, 1>(rows, columns, results),
             2 => float_tile::<FORMAT, BYTES, 2>(rows, columns, results),
             3 => float_tile::<FORMAT, BYTES, 3>(rows, columns, results),
             _ => float_tile::<FORMAT, BYTES, 4>(rows, columns, results),
-        }
-    });
+        },
+    );
 }
 
 /// Four rows with `C` columns.

@@ -20,7 +20,7 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
     panel: super::avx512_panel::PANEL,
     pack: super::panel::pack,
     weighted_sum: super::avx512_sum::WEIGHTED_SUM,
-    quantize: super::lanes::avx512::quantize,
+    quantize: super::quantize::quantize,
     rms_norm: super::lanes::avx512::rms_norm,
     layer_norm: super::lanes::avx512::layer_norm,
     softmax: super::lanes::avx512::softmax,

@@ -3,7 +3,7 @@
 //! The bodies are the scalar ones: the compiler turns their fixed lanes into vectors without changing
 //! the order of a single sum.
 
-use crate::{Format, activation, isa::WeightedSum, lanes};
+use crate::{Format, isa::WeightedSum, lanes};
 use core::arch::x86_64::*;
 
 /// One wrapper a body, under the features given.
@@ -11,11 +11,6 @@ macro_rules! compiled {
     ($module:ident, $features:literal) => {
         pub(super) mod $module {
             use super::*;
-
-            #[target_feature(enable = $features)]
-            pub(crate) fn quantize(x: &[f32], out: &mut [u8]) {
-                activation::quantize(x, out);
-            }
 
             #[target_feature(enable = $features)]
             pub(crate) fn rms_norm(x: &mut [f32], weight: Option<&[f32]>, eps: f32) {

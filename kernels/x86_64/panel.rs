@@ -184,12 +184,12 @@ pub(super) fn block_tiles(
 /// Rows that several tiles of columns meet should stay in a core's second-level cache.
 const FLOAT_BYTES: usize = 256 * 1024;
 
-/// Calls `tile` with `HEIGHT` rows and up to `width` columns of plain numbers, `BYTES` for each 16
-/// weights, until all have met. Where rows end, the last one comes again, its result to be lost.
+/// Calls `tile` with `HEIGHT` rows and up to `width` columns of plain numbers, and how many columns these
+/// are, `BYTES` for each 16 weights, until all have met. Where rows end, the last one comes again, its result to be lost.
 pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
     args: PanelArgs<'_>,
     width: usize,
-    tile: impl Fn([&[u8]; HEIGHT], &[u8], Results<'_>),
+    tile: impl Fn([&[u8]; HEIGHT], &[u8], usize, Results<'_>),
 ) {
     let (row_bytes, column_bytes) = (args.len * BYTES / FLOAT_LANES, args.len * 4);
     let (w, stride) = (args.w, args.rows);
@@ -197,6 +197,7 @@ pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
     for start in (0..stride).step_by(block) {
         let outs = args.out.chunks_mut(width * stride);
         for (columns, out) in args.x.chunks(width * column_bytes).zip(outs) {
+            let count = columns.len() / column_bytes;
             for first in (start..stride.min(start + block)).step_by(HEIGHT) {
                 let mut rows = [w; HEIGHT];
                 for (i, row) in rows.iter_mut().enumerate() {
@@ -205,6 +206,7 @@ pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
                 tile(
                     rows,
                     columns,
+                    count,
                     Results { out: &mut out[first..], stride, rows: stride - first },
                 );
             }
@@ -215,11 +217,8 @@ pub(super) fn float_tiles<const BYTES: usize, const HEIGHT: usize>(
 /// As many equally long parts.
 #[inline]
 pub(super) fn split<const N: usize>(bytes: &[u8]) -> [&[u8]; N] {
-    let mut parts = [bytes; N];
-    for (part, bytes) in parts.iter_mut().zip(bytes.chunks_exact(bytes.len() / N)) {
-        *part = bytes;
-    }
-    parts
+    let len = bytes.len() / N;
+    core::array::from_fn(|i| &bytes[i * len..][..len])
 }
 
 /// The first `count` chunks of each slice.

@@ -68,6 +68,8 @@ struct Matrices {
     experts: Vec<Bytes>,
     /// The values of a vector, which operations other than products read as f32.
     vector: Block<f32>,
+    /// The matrix multiplied after this one, last time.
+    next: Option<Weight>,
 }
 
 /// Rows of f32.
@@ -192,8 +194,11 @@ impl Backend for Cpu {
             format.info().dequantize(&tensor.bytes, &mut vector);
         }
         let experts = Vec::new();
-        add(&mut self.memory.weights, Matrices { format, rows: 1, cols, experts, vector })
-            .map(Weight)
+        add(
+            &mut self.memory.weights,
+            Matrices { format, rows: 1, cols, experts, vector, next: None },
+        )
+        .map(Weight)
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
@@ -211,7 +216,8 @@ impl Backend for Cpu {
         self.engine.expect(format, cols);
         let experts = memory::collect(experts.iter().map(|t| t.bytes.clone()))?;
         let vector = Block::default();
-        add(&mut self.memory.weights, Matrices { format, rows, cols, experts, vector }).map(Weight)
+        add(&mut self.memory.weights, Matrices { format, rows, cols, experts, vector, next: None })
+            .map(Weight)
     }
 
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {

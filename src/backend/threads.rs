@@ -1,13 +1,15 @@
 //! How work is divided among threads: in rows, or in blocks of columns.
 //!
-//! Each thread reads its share from the front, as memory likes it; one that is done takes blocks from
-//! the back of another's, so that a slow core keeps nobody waiting. Which thread does which block
-//! never changes what is computed: blocks are whole outputs, and each output has one summation order.
+//! Each thread reads its share from the front, in long runs as memory likes it; one that is done takes
+//! blocks from the back of another's, so that a slow core keeps nobody waiting, and meanwhile fetches
+//! what it will read next. Which thread does which block never changes what is computed: blocks are whole
+//! outputs, and each output has one summation order.
 #![allow(
     unsafe_code,
     reason = "parts of one slice go to several threads; the bounds are checked here"
 )]
 
+mod ahead;
 #[cfg(not(feature = "std"))]
 #[path = "threads/no_pool.rs"]
 mod pool;
@@ -23,10 +25,13 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use pool::Pool;
 
+pub(crate) use ahead::Ahead;
+
 /// More than any machine has, few enough to count shares.
 const THREADS_MAX: usize = 1024;
 
-type Job<'a> = dyn Fn(usize) + Sync + 'a;
+/// What one thread does; returns the addresses it will read next.
+type Job<'a> = dyn Fn(usize) -> Range<usize> + Sync + 'a;
 
 /// Threads that a caller lends.
 ///
@@ -47,6 +52,8 @@ pub(crate) struct Threads {
     count: usize,
     /// One a thread: the blocks of its share that nobody has taken.
     untaken: Vec<Untaken>,
+    /// What the next product reads.
+    ahead: Ahead,
 }
 
 /// Whose threads they are.
@@ -61,9 +68,9 @@ impl Hands {
     /// Calls `job` for each number below `count`, and returns when all calls have ended.
     fn run(&mut self, count: usize, job: &Job<'_>) {
         match self {
-            Self::Caller => (0..count).for_each(job),
+            Self::Caller => (0..count).for_each(|thread| _ = job(thread)),
             Self::Own(pool) => pool.run(job),
-            Self::Lent(executor) => executor.parallel_for(count, job),
+            Self::Lent(executor) => executor.parallel_for(count, &|thread| _ = job(thread)),
         }
     }
 }
@@ -87,17 +94,24 @@ impl Untaken {
         self.range.store(range.end << Self::HALF | range.start, Ordering::Relaxed);
     }
 
-    /// The first number, for the thread whose share this is, or the last one, for any other.
-    fn take(&self, first: bool) -> Option<usize> {
-        let split = |packed: usize| (packed & Self::MAX, packed >> Self::HALF);
-        let rest = |packed| match (split(packed), first) {
-            ((start, end), _) if start == end => None,
-            ((start, end), true) => Some(end << Self::HALF | (start + 1)),
-            ((start, end), false) => Some((end - 1) << Self::HALF | start),
+    /// The first numbers, for the thread whose share this is: up to `most` at once, fewer as the end comes
+    /// near. The last number for any other.
+    fn take(&self, first: bool, most: usize) -> Option<Range<usize>> {
+        let parts = |packed: usize| {
+            let (start, end) = (packed & Self::MAX, packed >> Self::HALF);
+            match first {
+                true => (start, (start + ((end - start) / 2).clamp(1, most)).min(end), end),
+                false => (start, end.saturating_sub(1).max(start), end),
+            }
+        };
+        let rest = |packed| match (parts(packed), first) {
+            ((start, _, end), _) if start == end => None,
+            ((_, cut, end), true) => Some(end << Self::HALF | cut),
+            ((start, cut, _), false) => Some(cut << Self::HALF | start),
         };
         let before = self.range.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
-        let (start, end) = split(before);
-        Some(if first { start } else { end - 1 })
+        let (start, cut, end) = parts(before);
+        Some(if first { start..cut } else { cut..end })
     }
 }
 
@@ -127,12 +141,17 @@ impl Threads {
             None => Hands::Own(Pool::start(count)?),
         };
         let untaken = memory::collect((0..count).map(|_| Untaken::default()))?;
-        Ok(Self { hands, count, untaken })
+        Ok(Self { hands, count, untaken, ahead: Ahead::default() })
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Notes what the product after the coming one reads.
+    pub(crate) fn look_ahead(&mut self, ahead: Ahead) {
+        self.ahead = ahead;
     }
 
     /// Cuts `data` into rows of `row_len` and calls `f(state, row index, row)` for each, a
@@ -159,42 +178,48 @@ impl Threads {
                 // SAFETY: the shares of the threads do not meet.
                 f(state, row, unsafe { data.get(row * row_len, row_len) });
             }
+            0..0
         });
     }
 
-    /// Cuts the columns of `matrix` into blocks of `block` and calls `f(state, first column, block)`
-    /// for each. The last block may be narrower.
+    /// Cuts the columns of `matrix` into blocks of `block` and calls `f(state, first column, blocks)`
+    /// for each, or for up to `run` that follow each other. The last block may be narrower.
     pub(crate) fn columns<S: Send>(
         &mut self,
         states: &mut [S],
         matrix: Matrix<'_>,
         block: usize,
+        run: usize,
         f: impl Fn(&mut S, usize, Columns<'_>) + Sync,
     ) {
         let threads = self.count;
-        assert!(states.len() == threads && block > 0);
+        assert!(states.len() == threads && block > 0 && run > 0);
         let Matrix { data, stride, first, width } = matrix;
         assert!(stride > 0 && data.len().is_multiple_of(stride) && first + width <= stride);
         let rows = data.len() / stride;
         let blocks = width.div_ceil(block);
-        // Blocks are taken one by one, unless there are more than can be counted.
+        // Blocks are counted one by one, unless there are more than can be counted.
         let unit = blocks.div_ceil(Untaken::MAX).max(1);
         for (thread, untaken) in self.untaken.iter().enumerate() {
             untaken.set(share(blocks.div_ceil(unit), threads, thread));
         }
         let (states, data) = (Parts::new(states), Parts::new(data));
-        let Self { hands, untaken, .. } = self;
+        let Self { hands, untaken, ahead, .. } = self;
         hands.run(threads, &|thread| {
             // SAFETY: each thread takes its own state.
             let state = unsafe { &mut states.get(thread, 1)[0] };
             for other in 0..threads {
-                while let Some(u) = untaken[(thread + other) % threads].take(other == 0) {
-                    for start in (u * unit..blocks.min((u + 1) * unit)).map(|b| b * block) {
-                        let (first, width) = (first + start, block.min(width - start));
+                let untaken = &untaken[(thread + other) % threads];
+                while let Some(units) = untaken.take(other == 0, run) {
+                    let taken = units.start * unit..blocks.min(units.end * unit);
+                    for start in taken.clone().step_by(run).map(|b| b * block) {
+                        let end = width.min((start + run * block).min(taken.end * block));
+                        let (first, width) = (first + start, end - start);
                         f(state, start, Columns { data: &data, rows, stride, first, width });
                     }
                 }
             }
+            ahead.of(threads, thread)
         });
     }
 }
@@ -279,11 +304,14 @@ mod tests {
         for threads in [1, 2, 3] {
             let mut threads = Threads::new(threads, None).expect("threads");
             let mut states = vec![(); threads.count()];
-            for (width, block) in [(1, 4), (12, 4), (13, 4), (250, 3), (1000, 1)] {
+            for (width, block, run) in
+                [(1, 4, 1), (12, 4, 2), (13, 4, 1), (250, 3, 4), (1000, 1, 3)]
+            {
                 let (rows, stride, first) = (2, width + 5, 2);
                 let mut data = vec![0.0; rows * stride];
                 let matrix = Matrix { data: &mut data, stride, first, width };
-                threads.columns(&mut states, matrix, block, |(), start, mut part| {
+                threads.columns(&mut states, matrix, block, run, |(), start, mut part| {
+                    assert!(part.width() <= block * run);
                     for r in 0..rows {
                         let values = part.row(r).iter_mut().enumerate();
                         values.for_each(|(c, value)| *value += (start + c + 1) as f32);

@@ -120,21 +120,28 @@ impl Cpu {
         let isa = self.engine.isa;
         let step = cache.rows_max();
         let Engine { pool, scratch, .. } = &mut self.engine;
-        pool.columns(scratch, buffer.matrix(out), group * value_len, |scratch, first, mut part| {
-            let head = first / (group * value_len);
-            let attention = HeadAttention { isa, cache, head, scale };
-            let mut start = 0;
-            while start < rows.len() {
-                let same = rows[start..].iter().take_while(|r| r.sequence == rows[start].sequence);
-                let end = start + same.count().min(step);
-                let query = |r| queries.row(query, start + r);
-                let results = attention.run(&rows[start..end], &mut scratch.attention, query);
-                for (r, values) in results.chunks_exact(group * value_len).enumerate() {
-                    part.row(start + r).copy_from_slice(values);
+        pool.columns(
+            scratch,
+            buffer.matrix(out),
+            group * value_len,
+            1,
+            |scratch, first, mut part| {
+                let head = first / (group * value_len);
+                let attention = HeadAttention { isa, cache, head, scale };
+                let mut start = 0;
+                while start < rows.len() {
+                    let same =
+                        rows[start..].iter().take_while(|r| r.sequence == rows[start].sequence);
+                    let end = start + same.count().min(step);
+                    let query = |r| queries.row(query, start + r);
+                    let results = attention.run(&rows[start..end], &mut scratch.attention, query);
+                    for (r, values) in results.chunks_exact(group * value_len).enumerate() {
+                        part.row(start + r).copy_from_slice(values);
+                    }
+                    start = end;
                 }
-                start = end;
-            }
-        });
+            },
+        );
         self.put(out.buffer, buffer);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Cpu, Matrices, Rows};
 use crate::Result;
-use crate::backend::threads::{Matrix, Threads};
+use crate::backend::threads::{Ahead, Matrix, Threads};
 use crate::backend::{Buffer, View, Weight};
 use crate::memory::{self, Block};
 use alloc::vec::Vec;
@@ -11,9 +11,10 @@ use attar_kernels::{Format, Isa, PanelArgs};
 
 /// From this many columns on, unpacking a panel of weights pays.
 const PANEL_COLUMNS_MIN: usize = 4;
-/// Rows a thread takes at a time when one column is multiplied: at most, for long streams from memory, and at
-/// least, so that every thread of many has some.
-const MATVEC_ROWS: (usize, usize) = (64, 16);
+/// Rows of a block when one column is multiplied, and how many blocks a thread takes at a time: few rows,
+/// so that threads end together, and long runs, as memory likes them.
+const MATVEC_ROWS: usize = 16;
+const MATVEC_RUN: usize = 4;
 
 /// Kernels, threads, and the memory products need.
 pub(super) struct Engine {
@@ -25,6 +26,8 @@ pub(super) struct Engine {
     activations: Block<u8>,
     /// What `activations` holds: a view, and whether as floats.
     holds: Option<(View, bool)>,
+    /// The matrix multiplied last.
+    last: Option<Weight>,
     /// The columns at work as [`Isa::panel`] reads them.
     packed: Block<u8>,
     /// 0, 1, 2, ...: the rows of an ordinary product.
@@ -65,6 +68,7 @@ impl Engine {
             scratch,
             activations: Block::default(),
             holds: None,
+            last: None,
             packed: Block::default(),
             identity: Block::default(),
             float_cols_max: 0,
@@ -151,9 +155,7 @@ impl Engine {
         let bytes = Isa::column_bytes(format, w.cols);
         let row_bytes = format.info().row_bytes(w.cols);
         let (activations, weights) = (&self.activations, &w.experts[expert]);
-        let (most, least) = MATVEC_ROWS;
-        let block = (out.width / (8 * self.scratch.len())).clamp(least, most);
-        self.pool.columns(&mut self.scratch, out, block, |_, first, mut part| {
+        self.pool.columns(&mut self.scratch, out, MATVEC_ROWS, MATVEC_RUN, |_, first, mut part| {
             let rows = &weights[first * row_bytes..][..part.width() * row_bytes];
             for (&source, &target) in batch.sources.iter().zip(batch.targets) {
                 let column = &activations[source as usize * bytes..][..bytes];
@@ -182,7 +184,7 @@ impl Engine {
         let weights = &w.experts[expert];
         let share = out.width.div_ceil(self.scratch.len()).next_multiple_of(4);
         let block = Isa::panel_rows(len).min(share);
-        self.pool.columns(&mut self.scratch, out, block, |scratch, first, mut part| {
+        self.pool.columns(&mut self.scratch, out, block, 1, |scratch, first, mut part| {
             let rows = part.width();
             let tile = &mut scratch.tile[..cols * rows];
             isa.panel(PanelArgs {
@@ -207,12 +209,29 @@ impl Cpu {
         let weights = &self.memory.weights[w.0 as usize];
         assert!(out.rows == x.rows && x.width == weights.cols && out.width == weights.rows);
         self.engine.load(weights.format, x, &self.memory.buffers[x.buffer.0 as usize]);
+        self.look_ahead(w);
         let mut buffer = self.take(out.buffer);
         let identity = core::mem::take(&mut self.engine.identity);
         let batch = Batch { sources: &identity[..x.rows], targets: &identity[..x.rows] };
         self.engine.multiply(buffer.matrix(out), &self.memory.weights[w.0 as usize], 0, batch);
         self.engine.identity = identity;
         self.put(out.buffer, buffer);
+    }
+
+    /// Tells the threads which matrix will follow `w`: the one that did last time.
+    fn look_ahead(&mut self, w: Weight) {
+        let weights = &mut self.memory.weights;
+        if let Some(last) = self.engine.last.replace(w) {
+            weights[last.0 as usize].next = Some(w);
+        }
+        if let Some(next) = weights[w.0 as usize].next {
+            let next = &weights[next.0 as usize];
+            self.engine.pool.look_ahead(Ahead {
+                start: next.experts[0].as_ptr().addr(),
+                blocks: next.rows.div_ceil(MATVEC_ROWS),
+                block_bytes: MATVEC_ROWS * next.format.info().row_bytes(next.cols),
+            });
+        }
     }
 
     /// Brings the input of several matrices into the form they read.

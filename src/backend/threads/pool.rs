@@ -1,11 +1,11 @@
 //! Our own threads, which wait for work.
 //!
 //! They spin between the operations of a token (a wake-up costs a thousand times more than a
-//! spinning barrier) and park when nothing has come for a while.
+//! spinning barrier), fetching what they will read next, and park when nothing has come for a while.
 #![allow(unsafe_code, reason = "a job on the caller's stack is lent to other threads")]
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "threads of the system")]
 
-use super::Job;
+use super::{Job, ahead};
 use crate::{Error, Result, memory};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -98,8 +98,9 @@ impl Pool {
         }
         // A panic of this thread's share must not leave while others still use the job.
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        let mut spins = 0;
+        let (mut spins, mut next) = (0, own.as_ref().cloned().unwrap_or_default());
         while self.shared.remaining.load(Ordering::Acquire) != 0 {
+            ahead::fetch(&mut next);
             pause(&mut spins, std::thread::yield_now);
         }
         if let Err(panic) = own {
@@ -122,10 +123,11 @@ impl Drop for Pool {
 }
 
 fn work(shared: &Shared, thread: usize) {
-    let mut seen = 0;
+    let (mut seen, mut next) = (0, 0..0);
     loop {
         let mut spins = 0;
         while shared.generation.load(Ordering::SeqCst) == seen {
+            ahead::fetch(&mut next);
             pause(&mut spins, || {
                 let parked = &shared.parked[thread - 1];
                 parked.store(true, Ordering::SeqCst);
@@ -145,8 +147,9 @@ fn work(shared: &Shared, thread: usize) {
         if let Some(job) = unsafe { *shared.job.get() } {
             // SAFETY: `Pool::run` keeps the job alive until `remaining` is zero.
             let job = unsafe { &*job };
-            if catch_unwind(AssertUnwindSafe(|| job(thread))).is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
+            match catch_unwind(AssertUnwindSafe(|| job(thread))) {
+                Ok(read_next) => next = read_next,
+                Err(_) => shared.panicked.store(true, Ordering::Relaxed),
             }
         }
         shared.remaining.fetch_sub(1, Ordering::Release);
