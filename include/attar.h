@@ -38,7 +38,8 @@
  *   SIGBUS: no library can turn that into a status. ATTAR_RESIDENCY_COPY closes the hole for the price of the memory.
  *   Callbacks must return: nothing may throw or longjmp through this library.
  *   Built without an operating system, a defect of this library cannot become ATTAR_E_INTERNAL: the core that met it
- *   loops in place, silently and for ever. Have a watchdog.
+ *   executes an instruction no core knows (udf, unimp, ud2, unreachable), which reaches the fault handler or the debugger.
+ *   On kinds of cores other than Arm, RISC-V, x86 and WebAssembly it loops in place: have a watchdog.
  */
 #ifndef ATTAR_H
 #define ATTAR_H

@@ -342,6 +342,41 @@ fn without_an_operating_system_the_same_tokens_come() {
     }
 }
 
+#[test]
+fn without_an_operating_system_a_defect_traps() {
+    let (Some(_), Some(library)) = (release(), bare()) else { return };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (folder.join("defect.c"), folder.join("defect"));
+    // Nothing the header has leads to a defect: what a wrong index calls is made callable.
+    let copy = folder.join("libdefect.a");
+    let all = succeed(Command::new("nm").arg(&library));
+    let place = all.split_whitespace().find(|name| name.ends_with("panic_bounds_check"));
+    let place = place.expect("what a wrong index calls");
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["-R", ".llvmbc", "-R", ".llvmcmd", &format!("--globalize-symbol={place}")]);
+    succeed(objcopy.args([&library, &copy]));
+    let text = format!(
+        "#include <stddef.h>\nvoid {place}(size_t, size_t, void *);\n\
+         int main(void) {{ {place}(1, 0, NULL); return 0; }}\n"
+    );
+    std::fs::write(&source, text).expect("a folder for tests");
+    let mut link = Command::new("gcc");
+    succeed(link.arg("-o").arg(&program).args([source, copy]).arg("-Wl,--gc-sections"));
+    let mut child = Command::new(program).spawn().expect("it was just made");
+    let seconds = std::time::Instant::now();
+    let status = loop {
+        match child.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if seconds.elapsed().as_secs() > 20 => {
+                child.kill().expect("a child");
+                panic!("it loops");
+            }
+            None => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(4), "not SIGILL");
+}
+
 const EXAMPLES: [&str; 7] = [
     "examples/c/generate.c",
     "examples/c/score.c",
