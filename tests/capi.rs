@@ -188,6 +188,11 @@ fn sessions_share_a_model_and_threads_may_be_lent() {
 }
 
 #[test]
+fn after_a_cancellation_no_more_than_a_layer_is_done() {
+    suite("cancel");
+}
+
+#[test]
 fn saved_states_go_on_and_damage_is_found() {
     suite("state");
 }
@@ -295,6 +300,11 @@ fn generating_asks_the_system_for_nothing() {
     for linked in [Linked::Static, Linked::Shared] {
         let program = compile(release, "gcc", "tests/c/quiet.c", linked, &[]);
         assert_eq!(asked_while_generating(&program, &[]), [""; 0]);
+        // A deadline only reads the clock, which the system lends to the program; a pause is a sleep.
+        assert_eq!(asked_while_generating(&program, &["late"]), [""; 0]);
+        let calm = asked_while_generating(&program, &["calm"]);
+        let sleeps = calm.iter().all(|line| line.contains("clock_nanosleep("));
+        assert!(calm.len() >= 32 && sleeps, "{calm:#?}");
         // It would be seen: this time the callback prints.
         let loud = asked_while_generating(&program, &["loud"]);
         assert!(loud.len() == 32 && loud.iter().all(|line| line.contains("write(2")), "{loud:#?}");
