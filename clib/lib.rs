@@ -7,12 +7,9 @@ use runtime::memory::Heap;
 #[global_allocator]
 static HEAP: Heap = Heap;
 
-/// A defect of the library where nothing can catch it: the core stops here, for a watchdog or a
-/// debugger to find.
+/// A defect of the library where nothing can catch it.
 #[cfg(not(feature = "std"))]
 #[panic_handler]
-fn trap(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {
-        core::hint::spin_loop();
-    }
+fn defect(_: &core::panic::PanicInfo<'_>) -> ! {
+    runtime::kernels::trap()
 }

@@ -38,7 +38,8 @@
  *   SIGBUS: no library can turn that into a status. ATTAR_RESIDENCY_COPY closes the hole for the price of the memory.
  *   Callbacks must return: nothing may throw or longjmp through this library.
  *   Built without an operating system, a defect of this library cannot become ATTAR_E_INTERNAL: the core that met it
- *   loops in place, silently and for ever. Have a watchdog.
+ *   executes an instruction no core knows (udf, unimp, ud2, unreachable), which reaches the fault handler or the debugger.
+ *   On kinds of cores other than Arm, RISC-V, x86 and WebAssembly it loops in place: have a watchdog.
  */
 #ifndef ATTAR_H
 #define ATTAR_H
@@ -323,8 +324,8 @@ ATTAR_API attar_status attar_session_rewind(attar_session *session, uint32_t n_k
 
 /* -- running -- */
 
-/* Appends tokens. Partial on ATTAR_E_CANCELLED: *n_done (may be NULL) of them were appended, whole groups of n_prefill; go
-   on with the rest. ATTAR_E_CONTEXT_FULL if they do not all fit, ATTAR_E_ARG for n = 0 or an id out of range: none was. */
+/* Appends tokens. Partial on ATTAR_E_CANCELLED: *n_done (may be NULL) of them were appended, whole groups of n_prefill, all
+   even if the call was about to look for what follows them; go on with the rest. ATTAR_E_CONTEXT_FULL if they do not all fit, ATTAR_E_ARG for n = 0 or an id out of range: none was. */
 ATTAR_API attar_status attar_prefill(attar_session *session, const attar_token *tokens, size_t n, size_t *n_done);
 
 /* Chooses a token, appends it, and says which. Of `request` only sampling and deadline_ns count (ATTAR_E_CANCELLED when it
@@ -337,7 +338,7 @@ ATTAR_API attar_status attar_generate(attar_session *session, const attar_reques
                                       attar_error *error);
 
 /* Makes the running call, or the next, of prefill, step, generate, logits, score and embed return ATTAR_E_CANCELLED within one
-   layer's work; that call uses the cancellation up. One store: any thread, signal handler or interrupt. */
+   layer's work, or that of one reading of logits; that call uses the cancellation up. One store: any thread, signal handler or interrupt. */
 ATTAR_API void attar_cancel(attar_session *session);
 
 /* -- reading out -- */

@@ -27,6 +27,7 @@ mod isa;
 mod lanes;
 pub mod math;
 mod scalar;
+mod trap;
 
 #[cfg(arm_dsp)]
 mod arm;
@@ -37,3 +38,4 @@ pub use activation::{ACTIVATION_BYTES, SUPERBLOCK, activation_bytes};
 pub use format::{FORMATS, Format, FormatInfo, Superblock, f16_to_f32, f32_to_f16};
 pub use isa::{Isa, PanelArgs, available, best, by_name, fetch};
 pub use lanes::{FLOAT_LANES, tree};
+pub use trap::trap;

@@ -29,6 +29,7 @@ pub(crate) use text::{Name, name, text};
 use crate::{Error, Result};
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 /// How an error says that `len` values found no room.
 fn lack<T>(len: usize) -> Error {
@@ -78,6 +79,16 @@ pub(crate) fn append<T: Copy>(values: &mut Vec<T>, more: &[T]) -> Result<()> {
     values.try_reserve(more.len()).map_err(|_| lack::<T>(values.len() + more.len()))?;
     values.extend_from_slice(more);
     Ok(())
+}
+
+/// Sorts indices by what they stand for.
+pub(crate) fn sort_by_key<K: Ord>(indices: &mut [u32], key: impl Fn(u32) -> K) {
+    sort(indices, &|a, b| key(*a).cmp(&key(*b)));
+}
+
+/// Not generic: each copy of the sort takes 4 KB.
+fn sort(indices: &mut [u32], order: &dyn Fn(&u32, &u32) -> Ordering) {
+    indices.sort_unstable_by(order);
 }
 
 #[cfg(test)]

@@ -86,6 +86,10 @@ pub struct Session {
     plan: Plan,
 }
 
+fn ask(go_on: &dyn Fn() -> bool) -> Result<()> {
+    if go_on() { Ok(()) } else { Err(Error::Cancelled) }
+}
+
 impl Session {
     /// Reads the model of a file and claims all memory the session will need.
     ///
@@ -139,7 +143,7 @@ impl Session {
         self.feed_while(ids, &|| !cancel.load(Ordering::Relaxed))
     }
 
-    /// As [`Session::feed`], but asks `go_on` before each layer instead of looking at the flag.
+    /// As [`Session::feed`], but asks `go_on` before each layer and before the logits instead of looking at the flag.
     ///
     /// # Errors
     /// As [`Session::feed`]; [`Error::Cancelled`] once `go_on` says no.
@@ -150,6 +154,7 @@ impl Session {
             self.advance(ids, go_on)?;
             count = ids.len();
         }
+        ask(go_on)?;
         self.decoder.logits(&mut self.backend, count - 1, 1)
     }
 
@@ -163,7 +168,7 @@ impl Session {
     }
 
     /// Appends tokens and calls `each(i, what is read out of the i-th)` for all of them in order;
-    /// asks `go_on` before each layer.
+    /// asks `go_on` before each layer and before each reading.
     ///
     /// # Errors
     /// As [`Session::feed_while`].
@@ -180,6 +185,7 @@ impl Session {
             self.advance(ids, go_on)?;
             for first in (0..ids.len()).step_by(shape.logit_rows) {
                 let count = shape.logit_rows.min(ids.len() - first);
+                ask(go_on)?;
                 let (rows, len) = match what {
                     Readout::Logits => {
                         (self.decoder.logits(&mut self.backend, first, count)?, shape.vocab_len)
@@ -213,6 +219,7 @@ impl Session {
 
     /// Runs one batch.
     fn advance(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<()> {
+        ask(go_on)?;
         let start = self.position;
         let places = start..start + ids.len();
         self.rows.set(places.map(|p| Row { sequence: 0, position: p as u32 }));

@@ -188,6 +188,11 @@ fn sessions_share_a_model_and_threads_may_be_lent() {
 }
 
 #[test]
+fn after_a_cancellation_no_more_than_a_layer_is_done() {
+    suite("cancel");
+}
+
+#[test]
 fn saved_states_go_on_and_damage_is_found() {
     suite("state");
 }
@@ -295,6 +300,11 @@ fn generating_asks_the_system_for_nothing() {
     for linked in [Linked::Static, Linked::Shared] {
         let program = compile(release, "gcc", "tests/c/quiet.c", linked, &[]);
         assert_eq!(asked_while_generating(&program, &[]), [""; 0]);
+        // A deadline only reads the clock, which the system lends to the program; a pause is a sleep.
+        assert_eq!(asked_while_generating(&program, &["late"]), [""; 0]);
+        let calm = asked_while_generating(&program, &["calm"]);
+        let sleeps = calm.iter().all(|line| line.contains("clock_nanosleep("));
+        assert!(calm.len() >= 32 && sleeps, "{calm:#?}");
         // It would be seen: this time the callback prints.
         let loud = asked_while_generating(&program, &["loud"]);
         assert!(loud.len() == 32 && loud.iter().all(|line| line.contains("write(2")), "{loud:#?}");
@@ -340,6 +350,41 @@ fn without_an_operating_system_the_same_tokens_come() {
     for name in wanted.split_whitespace().filter(|name| *name != "U") {
         assert!(compilers.contains(&name), "wants {name}");
     }
+}
+
+#[test]
+fn without_an_operating_system_a_defect_traps() {
+    let (Some(_), Some(library)) = (release(), bare()) else { return };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (folder.join("defect.c"), folder.join("defect"));
+    // Nothing the header has leads to a defect: what a wrong index calls is made callable.
+    let copy = folder.join("libdefect.a");
+    let all = succeed(Command::new("nm").arg(&library));
+    let place = all.split_whitespace().find(|name| name.ends_with("panic_bounds_check"));
+    let place = place.expect("what a wrong index calls");
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["-R", ".llvmbc", "-R", ".llvmcmd", &format!("--globalize-symbol={place}")]);
+    succeed(objcopy.args([&library, &copy]));
+    let text = format!(
+        "#include <stddef.h>\nvoid {place}(size_t, size_t, void *);\n\
+         int main(void) {{ {place}(1, 0, NULL); return 0; }}\n"
+    );
+    std::fs::write(&source, text).expect("a folder for tests");
+    let mut link = Command::new("gcc");
+    succeed(link.arg("-o").arg(&program).args([source, copy]).arg("-Wl,--gc-sections"));
+    let mut child = Command::new(program).spawn().expect("it was just made");
+    let seconds = std::time::Instant::now();
+    let status = loop {
+        match child.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if seconds.elapsed().as_secs() > 20 => {
+                child.kill().expect("a child");
+                panic!("it loops");
+            }
+            None => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(4), "not SIGILL");
 }
 
 const EXAMPLES: [&str; 7] = [

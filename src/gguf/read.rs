@@ -194,13 +194,13 @@ enum Wrong {
 }
 
 fn check_unique(bytes: &[u8], keys: &[Key]) -> Result<()> {
-    let mut places = memory::collect(keys.iter().map(|key| &key.name))?;
-    places.sort_unstable_by_key(|place| (&bytes[(*place).clone()], place.start));
-    for pair in places.windows(2) {
-        let [first, again] = [0, 1].map(|i| &bytes[pair[i].clone()]);
-        if first == again {
-            let name = again.escape_ascii();
-            return Err(malformed!(pair[1].start, "key '{name}' occurs twice, again"));
+    let name = |i: u32| &bytes[keys[i as usize].name.clone()];
+    let mut by_name = memory::collect(0..keys.len() as u32)?;
+    memory::sort_by_key(&mut by_name, |i| (name(i), i));
+    for pair in by_name.windows(2) {
+        if name(pair[0]) == name(pair[1]) {
+            let (at, name) = (keys[pair[1] as usize].name.start, name(pair[1]).escape_ascii());
+            return Err(malformed!(at, "key '{name}' occurs twice, again"));
         }
     }
     Ok(())
@@ -225,7 +225,6 @@ fn alignment(bytes: &[u8], keys: &[Key]) -> Result<usize> {
 
 /// Gives each tensor its bytes, checking that they are there and no two overlap.
 fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) -> Result<()> {
-    let mut ranges = memory::reserved(tensors.len())?;
     for (tensor, offset) in tensors.iter_mut().zip(offsets) {
         let (name, dims, kind) = (&tensor.name, &tensor.dims, tensor.kind);
         let len = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
@@ -242,14 +241,15 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
                 "{what} runs past the end of the file of {size} bytes: its data starts"
             ));
         };
-        tensor.bytes = bytes.slice(range.clone());
-        memory::push(&mut ranges, (range, name))?;
+        tensor.bytes = bytes.slice(range);
     }
-    ranges.sort_unstable_by_key(|(range, _)| range.start);
-    for pair in ranges.windows(2) {
-        let [(first, a), (second, b)] = pair else { continue };
-        if first.end > second.start {
-            return Err(malformed!(second.start, "tensors '{a}' and '{b}' overlap"));
+    let mut by_place = memory::collect(0..tensors.len() as u32)?;
+    let start = |tensor: &Tensor| tensor.bytes.start() - bytes.start();
+    memory::sort_by_key(&mut by_place, |i| start(&tensors[i as usize]));
+    for pair in by_place.windows(2) {
+        let [a, b] = [pair[0], pair[1]].map(|i| &tensors[i as usize]);
+        if start(a) + a.bytes.len() > start(b) {
+            return Err(malformed!(start(b), "tensors '{}' and '{}' overlap", a.name, b.name));
         }
     }
     Ok(())
@@ -258,7 +258,7 @@ fn place(bytes: &Bytes, data: usize, tensors: &mut [Tensor], offsets: &[u64]) ->
 /// Indices sorted by name; two of one name are an error.
 pub(super) fn index(tensors: &[Tensor]) -> Result<Vec<u32>> {
     let mut by_name = memory::collect(0..tensors.len() as u32)?;
-    by_name.sort_unstable_by_key(|i| (&*tensors[*i as usize].name, *i));
+    memory::sort_by_key(&mut by_name, |i| (&*tensors[i as usize].name, i));
     for pair in by_name.windows(2) {
         let [a, b] = [pair[0], pair[1]].map(|i| &tensors[i as usize].name);
         if **a == **b {

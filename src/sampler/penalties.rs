@@ -2,7 +2,7 @@
 
 use super::SamplerOptions;
 use crate::Result;
-use crate::memory::{Block, List};
+use crate::memory::{self, Block, List};
 use attar_kernels::math;
 
 const BREAKERS_MAX: usize = 8;
@@ -12,8 +12,8 @@ pub(super) struct History {
     tokens: Ring,
     /// Tokens in order, for counting equal ones.
     sorted: List<u32>,
-    /// `(token, length of the repetition it would continue)`.
-    repeats: List<(u32, usize)>,
+    /// Where in `reversed` the text's end occurs again.
+    repeats: List<u32>,
     /// The tokens from the last back, up to a breaker, and their Z function.
     reversed: List<u32>,
     z: Block<usize>,
@@ -51,7 +51,7 @@ impl History {
         Ok(Self {
             tokens: Ring { room, next: 0, len: 0 },
             sorted: List::claim(options.penalty_last_n, 0)?,
-            repeats: List::claim(dry, (0, 0))?,
+            repeats: List::claim(dry, 0)?,
             reversed: List::claim(dry, 0)?,
             z: Block::claim(dry, 0)?,
             breakers: List::claim(BREAKERS_MAX, 0)?,
@@ -83,7 +83,7 @@ impl History {
             return;
         }
         self.sorted.set(self.tokens.latest().take(options.penalty_last_n));
-        self.sorted.sort_unstable();
+        memory::sort_by_key(&mut self.sorted, |id| id);
         for equal in self.sorted.chunk_by(|a, b| a == b) {
             let Some(logit) = logits.get_mut(equal[0] as usize) else { continue };
             match *logit > 0.0 {
@@ -104,17 +104,19 @@ impl History {
         self.reversed.set(latest.take_while(|id| !self.breakers.contains(id)));
         z_function(&self.reversed, &mut self.z[..self.reversed.len()]);
         self.repeats.clear();
-        // An end repeated `i` tokens back was followed by the token at `i - 1`.
         for i in 1..self.reversed.len() {
             if self.z[i] >= options.dry_allowed_len.max(1) {
-                self.repeats.push((self.reversed[i - 1], self.z[i]));
+                self.repeats.push(i as u32);
             }
         }
-        self.repeats.sort_unstable();
-        for same in self.repeats.chunk_by(|a, b| a.0 == b.0) {
-            let (id, len) = same[same.len() - 1]; // the longest is the last
-            let Some(logit) = logits.get_mut(id as usize) else { continue };
-            let excess = (len - options.dry_allowed_len) as f32;
+        // An end repeated `i` tokens back was followed by the token at `i - 1`.
+        let (reversed, z) = (&self.reversed, &self.z);
+        let next = |i: u32| reversed[i as usize - 1];
+        memory::sort_by_key(&mut self.repeats, |i| (next(i), z[i as usize]));
+        for same in self.repeats.chunk_by(|a, b| next(*a) == next(*b)) {
+            let longest = same[same.len() - 1];
+            let Some(logit) = logits.get_mut(next(longest) as usize) else { continue };
+            let excess = (z[longest as usize] - options.dry_allowed_len) as f32;
             *logit -= (options.dry_multiplier * math::pow(options.dry_base, excess)).min(1e30);
         }
     }

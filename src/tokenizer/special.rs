@@ -94,9 +94,9 @@ fn spelt(vocab: &Vocab) -> Result<(Vec<u32>, Vec<u32>)> {
             && !vocab.text(*id).is_empty()
     }))?;
     // Of one spelling the lower id goes first.
-    ids.sort_unstable_by_key(|id| {
-        let text = vocab.text(*id);
-        (text[0], Reverse(text.len()), *id)
+    memory::sort_by_key(&mut ids, |id| {
+        let text = vocab.text(id);
+        (text[0], Reverse(text.len()), id)
     });
     let mut starts = memory::filled(257, 0)?;
     for id in &ids {

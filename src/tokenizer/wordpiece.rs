@@ -1,12 +1,11 @@
 //! WordPiece, as BERT uses it: words are lowered and bared of accents, then cut into the longest
 //! pieces the vocabulary has, from the left (Wu et al., arXiv 1609.08144).
 
-use super::unicode::{Class, class, is_ideograph};
+use super::unicode::{Class, class, folded, is_ideograph};
 use super::vocab::Vocab;
 use super::{Output, SPACE};
 use crate::{Result, memory};
 use alloc::vec::Vec;
-use unicode_normalization::char::decompose_canonical;
 
 /// Appends the tokens of a text.
 pub(super) fn encode(vocab: &Vocab, text: &[u8], out: &mut Output<'_>) -> Result<()> {
@@ -22,13 +21,7 @@ pub(super) fn encode(vocab: &Vocab, text: &[u8], out: &mut Output<'_>) -> Result
             push(&mut word, c)?;
             end_word(vocab, &mut word, out)?;
         } else if !c.is_control() {
-            let mut result = Ok(());
-            decompose_canonical(c, |part| {
-                if result.is_ok() && class(part) != Class::Mark {
-                    result = part.to_lowercase().try_for_each(|c| push(&mut word, c));
-                }
-            });
-            result?;
+            folded(c).try_for_each(|c| push(&mut word, c))?;
         }
     }
     end_word(vocab, &mut word, out)
