@@ -7,7 +7,9 @@
 //! | 0..256 | codes, i8 in -127..=127 |
 //! | 256..288 | sums of each 16 codes, i16 little-endian |
 //! | 288..292 | scale, f32 little-endian: `x = scale * code` |
-//! | 292..320 | zero, so that superblocks start on cache lines |
+//! | 292..320 | zero |
+//! | 320..352 | scale times the sum of each 32 codes, f32 little-endian |
+//! | 352..384 | zero, so that superblocks start on cache lines |
 //!
 //! One layout serves every quantised weight format, so an input shared by several matrices is
 //! quantised once. It never reaches a file.
@@ -15,10 +17,12 @@
 /// Weights, and activations, per superblock.
 pub const SUPERBLOCK: usize = 256;
 /// Bytes of one superblock of activations.
-pub const ACTIVATION_BYTES: usize = 320;
+pub const ACTIVATION_BYTES: usize = 384;
 
 pub(crate) const SUMS: usize = SUPERBLOCK;
 pub(crate) const SCALE: usize = SUPERBLOCK + 32;
+/// What minimums are multiplied by, the same for every row of a matrix.
+pub(crate) const SCALED_SUMS: usize = SUPERBLOCK + 64;
 
 /// Bytes of a row of `len` quantised activations; a last partial superblock is filled with zeros.
 pub const fn activation_bytes(len: usize) -> usize {
@@ -83,17 +87,24 @@ fn quantize_superblock(x: &[f32; SUPERBLOCK], out: &mut [u8; ACTIVATION_BYTES]) 
     let usable = scale_and_inverse(max);
     let not_finite = max.to_bits() >= f32::INFINITY.to_bits();
     let (scale, inverse) = usable.unwrap_or((if not_finite { f32::NAN } else { 0.0 }, 0.0));
-    for (i, x) in x.as_chunks::<16>().0.iter().enumerate() {
-        let mut sum = 0i16;
-        for (l, v) in x.iter().enumerate() {
-            let v = if usable.is_some() { *v } else { 0.0 };
-            // The low bits of the biased float are the code in two's complement.
-            let code = (v * inverse + ROUND).to_bits() as u8;
-            out[16 * i + l] = code;
-            sum += i16::from(code as i8);
+    out[SUPERBLOCK..].fill(0);
+    for (block, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let mut all = 0;
+        for (half, x) in x.as_chunks::<16>().0.iter().enumerate() {
+            let i = 2 * block + half;
+            let mut sum = 0i16;
+            for (l, v) in x.iter().enumerate() {
+                let v = if usable.is_some() { *v } else { 0.0 };
+                // The low bits of the biased float are the code in two's complement.
+                let code = (v * inverse + ROUND).to_bits() as u8;
+                out[16 * i + l] = code;
+                sum += i16::from(code as i8);
+            }
+            out[SUMS + 2 * i..][..2].copy_from_slice(&sum.to_le_bytes());
+            all += i32::from(sum);
         }
-        out[SUMS + 2 * i..SUMS + 2 * i + 2].copy_from_slice(&sum.to_le_bytes());
+        let scaled = (scale * all as f32).to_le_bytes();
+        out[SCALED_SUMS + 4 * block..][..4].copy_from_slice(&scaled);
     }
-    out[SCALE..SCALE + 4].copy_from_slice(&scale.to_le_bytes());
-    out[SCALE + 4..].fill(0);
+    out[SCALE..][..4].copy_from_slice(&scale.to_le_bytes());
 }

@@ -303,7 +303,12 @@ fn check_quantized(x: &[f32], bytes: &[u8]) {
             assert_eq!(i32::from(sum), codes.iter().sum::<i32>());
         }
         assert!(codes[x.len()..].iter().all(|code| *code == 0));
-        assert!(block[292..].iter().all(|byte| *byte == 0));
+        for (codes, scaled) in codes.chunks_exact(32).zip(block[320..352].chunks_exact(4)) {
+            let scaled = f32::from_le_bytes(scaled.try_into().unwrap());
+            let expected = scale * codes.iter().sum::<i32>() as f32;
+            assert!(scaled == expected || scaled.is_nan() && expected.is_nan());
+        }
+        assert!(block[292..320].iter().chain(&block[352..]).all(|byte| *byte == 0));
         let max = x.iter().fold(0f32, |max, x| max.max(x.abs()));
         if x.iter().any(|x| !x.is_finite()) {
             assert!(scale.is_nan());

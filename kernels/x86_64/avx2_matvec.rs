@@ -8,8 +8,8 @@ use core::arch::x86_64::*;
 use core::array::from_ref;
 
 use super::panel::{load, load_floats, store_floats};
-use super::unpack::{f16, heads, load_half, nibbles, part, scales_and_mins, unpack_superblock};
-use crate::activation::{ACTIVATION_BYTES, SCALE, SUMS};
+use super::unpack::{f16, heads, load_half, nibbles, part, unpack_superblock};
+use crate::activation::{ACTIVATION_BYTES, SCALE, SCALED_SUMS, SUMS};
 use crate::format::{FORMATS, Format, FormatInfo, Superblock};
 use crate::isa::MatVec;
 use crate::tree;
@@ -114,16 +114,52 @@ fn q4_0<const N: usize>(w: &[[u8; 144]; N], x: &[Column; N], mut lanes: __m256) 
 #[target_feature(enable = "avx2,f16c")]
 fn q4_k<const N: usize>(w: &[[u8; 144]; N], x: &[Column; N], mut lanes: __m256) -> __m256 {
     let sums = nibble_sums::<{ Format::Q4_K as usize }, N>(w, x);
-    let mut factors = [[_mm256_setzero_ps(); 2]; N];
-    for (factors, w) in factors.iter_mut().zip(w) {
-        *factors = scales_and_mins(w);
-    }
+    let factors = scales_and_mins_of_two(&w[0], &w[N - 1]);
     for ((x, sums), [scales, mins]) in x.iter().zip(sums).zip(factors) {
         lanes = add_group(lanes, sums, scales, x);
-        let all = _mm256_madd_epi16(load(part(x, SUMS)), _mm256_set1_epi16(1));
-        lanes = subtract_min(lanes, all, mins, x);
+        lanes = subtract_min(lanes, mins, scaled_sums(x));
     }
     lanes
+}
+
+/// Scales and minimums of the blocks of two superblocks, times their factors: a superblock begins with two
+/// factors, four scales, four minimums, and the others, whose upper two bits are those of the first.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn scales_and_mins_of_two(a: &[u8; 144], b: &[u8; 144]) -> [[__m256; 2]; 2] {
+    let (a, b) = (load_half(part(a, 0)), load_half(part(b, 0)));
+    let heads = _mm256_set_m128i(b, a);
+    let spread = _mm256_srlv_epi32(
+        _mm256_shuffle_epi32::<0b11_10_11_01>(heads),
+        _mm256_setr_epi32(0, 0, 0, 4, 0, 0, 0, 4),
+    );
+    let upper = _mm256_srli_epi32::<2>(_mm256_shuffle_epi32::<0b10_10_01_01>(heads));
+    let upper = _mm256_and_si256(upper, _mm256_set1_epi64x(0x3030_3030_0000_0000));
+    let lower = _mm256_and_si256(spread, _mm256_set1_epi64x(0x0f0f_0f0f_3f3f_3f3f));
+    let bytes = _mm256_or_si256(lower, upper);
+    let factors = _mm_cvtph_ps(_mm_unpacklo_epi32(a, b));
+    let factors = _mm256_set_m128(factors, factors);
+    let [a, b] = halves_of_blocks(bytes, bytes);
+    [
+        [
+            _mm256_mul_ps(_mm256_permute_ps::<0b00_00_00_00>(factors), widened::<0>(a)),
+            _mm256_mul_ps(_mm256_permute_ps::<0b01_01_01_01>(factors), widened::<8>(a)),
+        ],
+        [
+            _mm256_mul_ps(_mm256_permute_ps::<0b10_10_10_10>(factors), widened::<0>(b)),
+            _mm256_mul_ps(_mm256_permute_ps::<0b11_11_11_11>(factors), widened::<8>(b)),
+        ],
+    ]
+}
+
+/// Eight bytes from `AT` on, of sixteen that are there twice.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widened<const AT: i32>(bytes: __m256i) -> __m256 {
+    // Byte `i` becomes doubleword `i`: an index with its uppermost bit set gives zero.
+    let at = _mm256_setr_epi32(AT, AT + 1, AT + 2, AT + 3, AT + 4, AT + 5, AT + 6, AT + 7);
+    let spread = _mm256_or_si256(at, _mm256_set1_epi32(0x8080_8000_u32 as i32));
+    _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, spread))
 }
 
 #[inline]
@@ -214,11 +250,11 @@ fn nibble_sums<const FORMAT: usize, const N: usize>(
 ) -> [__m256i; N] {
     let one = _mm256_set1_epi16(1);
     let mut pairs = [[_mm256_setzero_si256(); 4]; N];
-    for pair in 0..4 {
-        for ((pairs, w), x) in pairs.iter_mut().zip(w).zip(x) {
+    for ((pairs, w), x) in pairs.iter_mut().zip(w).zip(x) {
+        for (pair, sums) in pairs.iter_mut().enumerate() {
             let [a, b] = nibble_products::<FORMAT>(w, x, pair);
             let packed = _mm256_packs_epi32(_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one));
-            pairs[pair] = _mm256_madd_epi16(packed, one);
+            *sums = _mm256_madd_epi16(packed, one);
         }
     }
     let mut sums = [_mm256_setzero_si256(); N];
@@ -296,7 +332,7 @@ fn add_blocks(info: &FormatInfo, block: &Superblock, x: &Column, lanes: __m256) 
     let sums = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
     let lanes = add_group(lanes, sums, load_floats(&block.scale.as_chunks().0[0]), x);
     match info.has_min() {
-        true => subtract_min(lanes, all, load_floats(&block.min.as_chunks().0[0]), x),
+        true => subtract_min(lanes, load_floats(&block.min.as_chunks().0[0]), scaled_sums(x)),
         false => lanes,
     }
 }
@@ -312,7 +348,8 @@ fn add_half_blocks(info: &FormatInfo, block: &Superblock, x: &Column, mut lanes:
         let sums = _mm256_sub_epi32(sums, _mm256_mullo_epi32(all[half], offset));
         lanes = add_group(lanes, sums, scale[half], x);
         if info.has_min() {
-            lanes = subtract_min(lanes, all[half], min[half], x);
+            let sums = _mm256_mul_ps(column_scale(x), _mm256_cvtepi32_ps(all[half]));
+            lanes = subtract_min(lanes, min[half], sums);
         }
     }
     lanes
@@ -332,12 +369,18 @@ fn add_group(lanes: __m256, sums: __m256i, scale: __m256, x: &Column) -> __m256 
     _mm256_add_ps(lanes, _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale))
 }
 
-/// The same for minimums, `all` being the sums of the activations.
+/// The same for minimums, `sums` being those of the activations, scaled.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn subtract_min(lanes: __m256, all: __m256i, min: __m256, x: &Column) -> __m256 {
-    let all = _mm256_mul_ps(column_scale(x), _mm256_cvtepi32_ps(all));
-    _mm256_sub_ps(lanes, _mm256_mul_ps(min, all))
+fn subtract_min(lanes: __m256, min: __m256, sums: __m256) -> __m256 {
+    _mm256_sub_ps(lanes, _mm256_mul_ps(min, sums))
+}
+
+/// Of the activations of each block, the sum.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scaled_sums(x: &Column) -> __m256 {
+    _mm256_castsi256_ps(load(part(x, SCALED_SUMS)))
 }
 
 /// Even places, and odd ones.

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::panel::{load_floats, store};
 use crate::SUPERBLOCK;
-use crate::activation::{self, ACTIVATION_BYTES, SCALE, SUMS};
+use crate::activation::{self, ACTIVATION_BYTES, SCALE, SCALED_SUMS, SUMS};
 
 /// See [`crate::Isa::quantize`].
 #[target_feature(enable = "avx2")]
@@ -63,14 +63,24 @@ fn codes(x: &[f32; SUPERBLOCK], scale: f32, inverse: f32, out: &mut [u8; ACTIVAT
     }
     let [a, b, c, d, e, f, g, h] = fours;
     let sixteens = |a, b, c, d| _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let scales = _mm_set1_ps(scale);
+    out[SUPERBLOCK..].fill(0);
     for (i, sums) in [sixteens(a, b, c, d), sixteens(e, f, g, h)].into_iter().enumerate() {
         // Doubleword `i` of either half is the sum of one half of 32 codes.
-        let low = _mm_and_si128(_mm256_castsi256_si128(sums), _mm_set1_epi32(0xffff));
-        let sums = _mm_or_si128(low, _mm_slli_epi32::<16>(_mm256_extracti128_si256::<1>(sums)));
-        let out = &mut out[SUMS + 16 * i..][..16];
-        // SAFETY: 16 writable bytes, any alignment.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+        let (first, second) = (_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let all = _mm_mul_ps(scales, _mm_cvtepi32_ps(_mm_add_epi32(first, second)));
+        let low = _mm_and_si128(first, _mm_set1_epi32(0xffff));
+        put(out, SUMS + 16 * i, _mm_or_si128(low, _mm_slli_epi32::<16>(second)));
+        put(out, SCALED_SUMS + 16 * i, _mm_castps_si128(all));
     }
     out[SCALE..][..4].copy_from_slice(&scale.to_le_bytes());
-    out[SCALE + 4..].fill(0);
+}
+
+/// Writes 16 bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn put(out: &mut [u8; ACTIVATION_BYTES], at: usize, value: __m128i) {
+    let out = &mut out[at..][..16];
+    // SAFETY: 16 writable bytes, any alignment.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), value) };
 }

@@ -51,17 +51,6 @@ pub(super) fn heads<const BYTES: usize, const AT: usize>(src: &[u8]) -> __m256 {
     _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
 }
 
-/// Of each 128 bits, four bytes from `at` on, times `factor`.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn scaled(bytes: __m256i, at: i32, factor: __m256) -> __m256 {
-    // Byte `at + i` becomes doubleword `i`: an index with its uppermost bit set gives zero.
-    let four = _mm_set_epi32(at + 3, at + 2, at + 1, at);
-    let spread = _mm_or_si128(four, _mm_set1_epi32(0x8080_8000_u32 as i32));
-    let wide = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(spread));
-    _mm256_mul_ps(factor, _mm256_cvtepi32_ps(wide))
-}
-
 /// The low four bits of each byte, then the high four.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -130,12 +119,13 @@ pub(super) fn scales_and_mins(src: &[u8]) -> [__m256; 2] {
     let shared = u64::from(u32::from_le_bytes(*part(src, 12)));
     let low = (shared | shared << 28) & 0x0f0f_0f0f_0f0f_0f0f;
     let last = low | bytes >> 2 & 0x3030_3030_3030_3030;
-    let first = _mm_cvtsi64_si128((bytes & 0x3f3f_3f3f_3f3f_3f3f) as i64);
-    let last = _mm_cvtsi64_si128(last as i64);
-    let all = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), last);
+    let first = bytes & 0x3f3f_3f3f_3f3f_3f3f;
+    let (scales, mins) = (first & 0xffff_ffff | last << 32, first >> 32 | last & !0xffff_ffff);
+    let float =
+        |bytes: u64| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)));
     let both = _mm_cvtph_ps(_mm_cvtsi32_si128(i32::from_le_bytes(*part(src, 0))));
     let (d, dmin) = (_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
-    [scaled(all, 0, d), scaled(all, 4, dmin)]
+    [_mm256_mul_ps(d, float(scales)), _mm256_mul_ps(dmin, float(mins))]
 }
 
 /// `N` bytes from `at` on, of a slice that is known to have them.
