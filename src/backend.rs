@@ -170,6 +170,13 @@ pub trait Backend {
     fn claimed_bytes(&self) -> usize;
     /// Of these, the bytes of keys and values.
     fn cache_bytes(&self) -> usize;
+    /// Bytes claimed so far in a device's own memory, weights included; 0 where it has none.
+    fn device_bytes(&self) -> usize {
+        0
+    }
+    /// Says that what is loaded or run from now on belongs to layer `index`; the number of layers
+    /// stands for what comes after the last.
+    fn layer(&mut self, _index: usize) {}
     /// Calls `each` with the keys and values at the first `positions` of all sequences, piece by
     /// piece in a fixed order.
     fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8]));

@@ -69,12 +69,14 @@ impl Decoder {
         if let Some(factor) = self.input_scale {
             backend.scale(x, factor);
         }
-        for layer in &self.layers {
+        for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Err(Error::Cancelled);
             }
+            backend.layer(index);
             layer.forward(backend, &self.scratch, rows);
         }
+        backend.layer(self.layers.len());
         Ok(())
     }
 

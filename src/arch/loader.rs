@@ -344,6 +344,7 @@ impl<'a> Loader<'a> {
         // Each layer has tensors of its own: a file with fewer than it says is found out below.
         let mut layers = memory::reserved(self.dims.layers.min(self.gguf.tensors().len()))?;
         for layer in 0..self.dims.layers {
+            self.backend.layer(layer);
             let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
             let attention = self.grouped(layer, rotary, head_norms)?;
             let before_feed = self.rms_norm(&name!("blk.{layer}.ffn_norm"), width)?;
@@ -353,6 +354,7 @@ impl<'a> Loader<'a> {
             };
             memory::push(&mut layers, layer)?;
         }
+        self.backend.layer(self.dims.layers);
         self.decoder(layers)
     }
 
