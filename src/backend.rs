@@ -7,9 +7,13 @@
 //! concatenating, splitting and permuting need no operation of their own.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod threads;
 
 pub use cpu::{Cpu, CpuOptions};
+#[cfg(feature = "gpu")]
+pub use gpu::{DeviceInfo, Gpu, GpuOptions};
 pub use threads::Executor;
 
 use crate::Result;

@@ -1,0 +1,425 @@
+//! A graphics device, through WGSL shaders of our own.
+//!
+//! Operations are noted, not run. When a result is read, the notes become steps ([`steps`]), steps become
+//! dispatches ([`encode`]), and all of them go to the device in one pass and one submission ([`record`]).
+//! Memory is claimed when loading ends ([`memory`]); weights are rearranged on the way ([`layout`]).
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "drivers allocate as they like; this is no part of the core"
+)]
+
+mod device;
+mod encode;
+mod layout;
+mod memory;
+mod record;
+mod shaders;
+mod steps;
+
+use super::{
+    Backend, Buffer, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row,
+    View, Weight,
+};
+use crate::gguf::Tensor;
+use crate::{Error, Result};
+use device::Device;
+pub use device::{DeviceInfo, GpuOptions};
+use memory::{Id, KeyValues, Memory, Routes, Rows, Turning};
+use record::{Reading, Recorder};
+use steps::{Op, Weights};
+
+/// Widest key or value head.
+const HEAD_LEN_MAX: usize = 512;
+/// Experts that routing sorts at most.
+const EXPERTS_MAX: usize = 1024;
+/// Bytes the host reads at a time at least.
+const STAGING_BYTES: u64 = 1 << 20;
+
+/// A graphics device with a model's weights.
+pub struct Gpu {
+    device: Device,
+    memory: Memory,
+    fixed: Fixed,
+    recorder: Option<Recorder>,
+    plan_only: bool,
+    ops: Vec<Op>,
+    batch: Batch,
+    values: Vec<f32>,
+    cache_bytes: u64,
+    staging_bytes: u64,
+}
+
+/// Buffers every model has.
+#[derive(Clone, Copy)]
+struct Fixed {
+    vectors: Id,
+    ids: Id,
+    rows: Id,
+    partials: Id,
+    /// Bound where a shader's input is not used, and where an output is not.
+    dummy: Id,
+    spare: Id,
+}
+
+/// Tokens and places of the rows at work, and whether the device has them.
+#[derive(Default)]
+struct Batch {
+    ids: Vec<u32>,
+    rows: Vec<Row>,
+    angles: Vec<f32>,
+}
+
+impl Batch {
+    /// Positions that the furthest row sees.
+    fn positions(&self) -> usize {
+        self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1)
+    }
+}
+
+impl Gpu {
+    /// The devices there are.
+    pub fn devices() -> Vec<DeviceInfo> {
+        device::devices()
+    }
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is none, or its driver refuses.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        let none = Id(u32::MAX);
+        Ok(Self {
+            device: Device::open(options)?,
+            memory: Memory::default(),
+            fixed: Fixed {
+                vectors: none,
+                ids: none,
+                rows: none,
+                partials: none,
+                dummy: none,
+                spare: none,
+            },
+            recorder: None,
+            plan_only: options.plan_only,
+            ops: Vec::new(),
+            batch: Batch::default(),
+            values: Vec::new(),
+            cache_bytes: 0,
+            staging_bytes: STAGING_BYTES,
+        })
+    }
+
+    /// The device.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.device.info
+    }
+
+    /// Dispatches and submissions so far.
+    pub fn counts(&self) -> (u64, u64) {
+        self.recorder.as_ref().map_or((0, 0), |r| (r.dispatches, r.submissions))
+    }
+
+    fn note(&mut self, op: Op) {
+        self.ops.push(op);
+    }
+
+    /// Turns the notes into dispatches and sends all but the last part, which `reading` will.
+    fn record(&mut self) {
+        if self.ops.is_empty() {
+            return;
+        }
+        self.send_batch();
+        let ops = std::mem::take(&mut self.ops);
+        let steps: Vec<_> = steps::steps(&ops, &Fusing(&self.memory)).collect();
+        for step in steps {
+            if let Err(error) = self.encode(step) {
+                self.device.note(&error);
+            }
+        }
+        self.ops = ops;
+        self.ops.clear();
+    }
+
+    /// Sends tokens, places and angles of the batch at work.
+    fn send_batch(&mut self) {
+        let Self { device, memory, fixed, batch, .. } = self;
+        let places: Vec<u32> = batch.rows.iter().flat_map(|r| [r.sequence, r.position]).collect();
+        device.queue.write_buffer(memory.buffer(fixed.ids), 0, bytemuck::cast_slice(&batch.ids));
+        device.queue.write_buffer(memory.buffer(fixed.rows), 0, bytemuck::cast_slice(&places));
+        for turning in &memory.rotaries {
+            memory::angles(&turning.shape, &batch.rows, &mut batch.angles);
+            let angles = bytemuck::cast_slice(&batch.angles);
+            device.queue.write_buffer(memory.buffer(turning.angles), 0, angles);
+        }
+    }
+
+    /// Sends everything noted so far.
+    fn flush(&mut self) {
+        self.record();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.submit(&self.device, &self.memory, None);
+        }
+    }
+
+    /// Makes `rows` the rows at work; what was noted for others goes first.
+    fn at_rows(&mut self, rows: &[Row]) {
+        if self.batch.rows != rows {
+            if !self.batch.rows.is_empty() {
+                self.flush();
+            }
+            self.batch.rows.clear();
+            self.batch.rows.extend_from_slice(rows);
+        }
+    }
+
+    fn read_bytes(&mut self, reading: Reading, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.record();
+        let recorder = self.recorder.as_mut().expect("sealed before it is read");
+        recorder.read(&self.device, &self.memory, reading, each)
+    }
+
+    fn weight_handle(&self) -> Weight {
+        Weight(self.memory.weights.len() as u32 - 1)
+    }
+}
+
+/// What fusing needs to know.
+struct Fusing<'a>(&'a Memory);
+
+impl Weights for Fusing<'_> {
+    fn together(&self, a: Weight, b: Weight) -> bool {
+        let (a, b) = (self.0.matrix(a), self.0.matrix(b));
+        let alone = a.pieces.len() == 1 && b.pieces.len() == 1;
+        a.format == b.format && alone && a.pieces[0].buffer == b.pieces[0].buffer
+    }
+
+    fn fuses(&self, rows: usize) -> bool {
+        rows <= encode::MATVEC_ROWS_MAX
+    }
+
+    fn heads(&self, cache: Cache) -> (usize, usize) {
+        let shape = self.0.caches[cache.0 as usize].shape;
+        (shape.heads, shape.key_len)
+    }
+
+    fn head_len_max(&self) -> usize {
+        HEAD_LEN_MAX
+    }
+}
+
+impl Backend for Gpu {
+    fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
+        self.memory.add_vector(tensor)?;
+        Ok(self.weight_handle())
+    }
+
+    fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
+        self.memory.add_matrices(experts, self.device.binding_bytes_max)?;
+        Ok(self.weight_handle())
+    }
+
+    fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
+        let stride = width.next_multiple_of(layout::UNIT);
+        let bytes = (rows as u64).saturating_mul(stride as u64 * 4);
+        if bytes / 4 > u64::from(u32::MAX) {
+            return Err(Error::Limit(format!("a buffer of {rows} rows of {width}").into()));
+        }
+        let id = self.memory.claim(bytes);
+        self.memory.buffers.push(Rows { id, stride });
+        self.staging_bytes = self.staging_bytes.max(stride as u64 * 4);
+        let buffer = Buffer(self.memory.buffers.len() as u32 - 1);
+        Ok(View { buffer, row: 0, rows, column: 0, width })
+    }
+
+    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
+        let (key_bytes, value_bytes) = KeyValues::check(&shape, HEAD_LEN_MAX)?;
+        let (keys, values) = (self.memory.claim(key_bytes), self.memory.claim(value_bytes));
+        self.cache_bytes += key_bytes + value_bytes;
+        self.memory.caches.push(KeyValues { shape, keys, values });
+        Ok(Cache(self.memory.caches.len() as u32 - 1))
+    }
+
+    fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
+        self.memory.rotaries.push(Turning { shape, angles: Id(u32::MAX) });
+        Ok(Rotary(self.memory.rotaries.len() as u32 - 1))
+    }
+
+    fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
+        let slots = rows.saturating_mul(used);
+        let id = self.memory.claim(slots as u64 * 8);
+        self.memory.routings.push(Routes { id, used, weights: slots as u32 });
+        Ok(Routing(self.memory.routings.len() as u32 - 1))
+    }
+
+    fn seal(&mut self, rows: usize) -> Result<()> {
+        for i in 0..self.memory.rotaries.len() {
+            let pairs = self.memory.rotaries[i].shape.frequencies.len();
+            self.memory.rotaries[i].angles = self.memory.claim((rows * pairs * 8) as u64);
+        }
+        let partials = self.memory.caches.iter().map(|cache| {
+            let CacheShape { query_heads, context_len, value_len, .. } = cache.shape;
+            let of = |rows| match encode::parts(rows, query_heads, context_len) {
+                1 => 0,
+                parts => rows * query_heads * parts * (value_len + 2) * 4,
+            };
+            (1..=rows).map(of).max().unwrap_or(0) as u64
+        });
+        let partials = partials.max().unwrap_or(0);
+        let mut claim = |bytes: usize| self.memory.claim(bytes as u64);
+        let (ids, places) = (claim(rows * 4), claim(rows * 8));
+        let (dummy, spare) = (claim(16), claim(16));
+        let partials = self.memory.claim(partials);
+        let vectors = self.memory.claim_vectors();
+        self.fixed = Fixed { vectors, ids, rows: places, partials, dummy, spare };
+        if self.plan_only {
+            return Ok(());
+        }
+        self.memory.make(&self.device, vectors)?;
+        self.recorder = Some(Recorder::new(&self.device, self.staging_bytes)?);
+        Ok(())
+    }
+
+    fn claimed_bytes(&self) -> usize {
+        0
+    }
+
+    fn cache_bytes(&self) -> usize {
+        self.cache_bytes as usize
+    }
+
+    fn device_bytes(&self) -> usize {
+        (self.memory.claimed_bytes() + Recorder::bytes(self.staging_bytes)) as usize
+    }
+
+    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        let Some(recorder) = &self.recorder else { return };
+        for cache in &self.memory.caches {
+            for (from, start, bytes) in cache.pieces(positions).flatten() {
+                let reading = Reading { from, start, bytes };
+                if let Err(error) = recorder.peek(&self.device, &self.memory, reading, each) {
+                    self.device.note(&error);
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        self.flush();
+        let mut piece = Vec::new();
+        for cache in &self.memory.caches {
+            for (to, start, bytes) in cache.pieces(positions).flatten() {
+                piece.resize(bytes as usize, 0);
+                fill(&mut piece);
+                self.device.queue.write_buffer(self.memory.buffer(to), start, &piece);
+            }
+        }
+    }
+
+    fn write(&mut self, out: View, values: &[f32]) {
+        assert!(values.len() == out.rows * out.width);
+        self.flush();
+        let Rows { id, stride } = self.memory.rows(out);
+        let start = self.memory.start(out) as usize;
+        for (r, row) in values.chunks_exact(out.width).enumerate() {
+            let at = ((start + r * stride) * 4) as u64;
+            self.device.queue.write_buffer(self.memory.buffer(id), at, bytemuck::cast_slice(row));
+        }
+    }
+
+    fn read(&mut self, x: View) -> Result<&[f32]> {
+        assert!(x.column == 0);
+        let Rows { id, stride } = self.memory.rows(x);
+        let reading = Reading {
+            from: id,
+            start: u64::from(self.memory.start(x)) * 4,
+            bytes: (x.rows * stride * 4) as u64,
+        };
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        let mut place = 0; // among the padded rows
+        let done = self.read_bytes(reading, &mut |bytes| {
+            for value in bytemuck::cast_slice::<u8, f32>(bytes) {
+                if place % stride < x.width {
+                    values.push(*value);
+                }
+                place += 1;
+            }
+        });
+        self.values = values;
+        done.map(|()| &self.values[..])
+    }
+
+    fn embed(&mut self, out: View, table: Weight, ids: &[u32]) {
+        if self.batch.ids != ids {
+            self.flush();
+            self.batch.ids.clear();
+            self.batch.ids.extend_from_slice(ids);
+        }
+        self.note(Op::Embed { out, table });
+    }
+
+    fn matmul(&mut self, out: View, w: Weight, x: View) {
+        self.note(Op::Matmul { out, w, x });
+    }
+
+    fn copy(&mut self, out: View, x: View) {
+        self.note(Op::Copy { out, x });
+    }
+
+    fn add(&mut self, x: View, y: View) {
+        self.note(Op::Add { x, y });
+    }
+
+    fn add_bias(&mut self, x: View, bias: Weight) {
+        self.note(Op::AddBias { x, bias });
+    }
+
+    fn scale(&mut self, x: View, factor: f32) {
+        self.note(Op::Scale { x, factor });
+    }
+
+    fn scale_rows(&mut self, x: View, gate: View) {
+        self.note(Op::ScaleRows { x, gate });
+    }
+
+    fn norm(&mut self, out: View, x: View, norm: NormShape, group: usize) {
+        self.note(Op::Norm { out, x, norm, group });
+    }
+
+    fn swiglu(&mut self, gate: View, up: View) {
+        self.note(Op::Swiglu { gate, up });
+    }
+
+    fn rope(&mut self, x: View, heads: usize, rotary: Rotary, rows: &[Row]) {
+        self.at_rows(rows);
+        self.note(Op::Rope { x, heads, rotary });
+    }
+
+    fn store(&mut self, cache: Cache, key: View, value: View, rows: &[Row]) {
+        self.at_rows(rows);
+        self.note(Op::Store { cache, key, value });
+    }
+
+    fn attention(&mut self, out: View, query: View, cache: Cache, scale: f32, rows: &[Row]) {
+        self.at_rows(rows);
+        self.note(Op::Attention { out, query, cache, scale });
+    }
+
+    fn route(&mut self, routing: Routing, scores: View, shape: RouteShape) {
+        assert!(scores.width <= EXPERTS_MAX);
+        self.note(Op::Route { routing, scores, shape });
+    }
+
+    fn matmul_experts(&mut self, out: View, w: Weight, x: View, routing: Routing) {
+        self.note(Op::MatmulExperts { out, w, x, routing });
+    }
+
+    fn scale_experts(&mut self, x: View, factors: Weight, routing: Routing) {
+        self.note(Op::ScaleExperts { x, factors, routing });
+    }
+
+    fn combine(&mut self, out: View, x: View, routing: Routing) {
+        self.note(Op::Combine { out, x, routing });
+    }
+}

@@ -1,0 +1,179 @@
+//! A graphics device: which there are, opening one, and turning its errors into values.
+
+use crate::{Error, Result};
+use std::sync::{Arc, Mutex};
+
+/// Which device, and what of it to use.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Index into [`Gpu::devices`](super::Gpu::devices); the first that is not a program by default.
+    pub index: Option<usize>,
+    /// Use nothing beyond what WebGPU guarantees everywhere: its default limits, no optional feature.
+    pub baseline: bool,
+    /// Bind at most this many bytes of a buffer, if less than the device can.
+    pub binding_bytes_max: Option<u64>,
+    /// Claim no device memory: only say how much would be.
+    pub plan_only: bool,
+}
+
+/// A device that could be opened.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Name, as its driver says.
+    pub name: String,
+    /// The interface it is reached by, such as "vulkan".
+    pub interface: String,
+    /// Discrete, integrated, virtual, a program on the CPU, or other.
+    pub kind: &'static str,
+    /// Driver and version.
+    pub driver: String,
+    /// Most bytes of a buffer that a shader can see at once.
+    pub binding_bytes_max: u64,
+    /// Most bytes of a buffer.
+    pub buffer_bytes_max: u64,
+    /// Optional features that kernels use here.
+    pub features: Vec<&'static str>,
+}
+
+/// An open device.
+pub(super) struct Device {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) info: DeviceInfo,
+    pub(super) subgroups: bool,
+    pub(super) binding_bytes_max: u64,
+    /// The first error that came outside a scope.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    // An error while there is still some memory is better than a device that pages.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    wgpu::Instance::new(descriptor)
+}
+
+fn adapters() -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+}
+
+fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "program",
+        wgpu::DeviceType::Other => "other",
+    };
+    let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+    DeviceInfo {
+        name: info.name,
+        interface: info.backend.to_string(),
+        kind,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        binding_bytes_max: limits.max_storage_buffer_binding_size,
+        buffer_bytes_max: limits.max_buffer_size,
+        features: if subgroups { vec!["subgroups"] } else { Vec::new() },
+    }
+}
+
+/// All devices, in the system's order.
+pub(super) fn devices() -> Vec<DeviceInfo> {
+    adapters().iter().map(describe).collect()
+}
+
+impl Device {
+    pub(super) fn open(options: &GpuOptions) -> Result<Self> {
+        let mut adapters = adapters();
+        let count = adapters.len();
+        let is_hardware = |a: &wgpu::Adapter| a.get_info().device_type != wgpu::DeviceType::Cpu;
+        let index =
+            options.index.unwrap_or_else(|| adapters.iter().position(is_hardware).unwrap_or(0));
+        if index >= count {
+            let what = match count {
+                0 => "no graphics device: no driver was found".to_owned(),
+                _ => format!("graphics device {index}, expected one below {count}"),
+            };
+            return Err(failed(&what));
+        }
+        let adapter = adapters.swap_remove(index);
+        let mut info = describe(&adapter);
+        let (mut limits, mut features) = (adapter.limits(), wgpu::Features::SUBGROUP);
+        if options.baseline {
+            (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
+            info.features.clear();
+        }
+        let features = features & adapter.features();
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: features,
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) =
+            opened.map_err(|e| failed(&format!("cannot open {}: {e}", info.name)))?;
+        let failure = Arc::new(Mutex::new(None));
+        let (uncaptured, lost) = (Arc::clone(&failure), Arc::clone(&failure));
+        device
+            .on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&uncaptured, &e.to_string())));
+        device.set_device_lost_callback(move |_, why| note(&lost, &format!("device lost: {why}")));
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let binding_bytes_max = options.binding_bytes_max.map_or(most, |bytes| bytes.min(most));
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
+        Ok(Self { device, queue, info, subgroups, binding_bytes_max, failure })
+    }
+
+    /// Runs what makes something on the device; an error there is this function's.
+    pub(super) fn scoped<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        let scopes = [
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Internal,
+        ]
+        .map(|filter| self.device.push_error_scope(filter));
+        let made = make();
+        let mut error = None;
+        for scope in scopes.into_iter().rev() {
+            error = pollster::block_on(scope.pop()).or(error);
+        }
+        match error {
+            None => Ok(made),
+            Some(e) => Err(failed(&format!("cannot make {what} on {}: {e}", self.info.name))),
+        }
+    }
+
+    /// The first error of work that was not waited for, if there was one.
+    pub(super) fn check(&self) -> Result<()> {
+        match &*self.failure.lock().unwrap_or_else(|e| e.into_inner()) {
+            None => Ok(()),
+            Some(why) => Err(self.failed(why)),
+        }
+    }
+
+    /// An error of this device.
+    pub(super) fn failed(&self, why: &str) -> Error {
+        failed(&format!("{} failed: {why}", self.info.name))
+    }
+
+    /// Notes an error of work that cannot return one.
+    pub(super) fn note(&self, error: &Error) {
+        note(&self.failure, &error.to_string());
+    }
+
+    /// Waits until all work is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        waited.map_err(|e| self.failed(&e.to_string()))?;
+        self.check()
+    }
+}
+
+fn note(failure: &Mutex<Option<String>>, why: &str) {
+    failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert_with(|| why.to_owned());
+}
+
+fn failed(why: &str) -> Error {
+    Error::Device(why.to_owned().into())
+}

@@ -1,0 +1,373 @@
+//! From steps to dispatches: which pipeline, which buffers, which numbers.
+
+use super::Gpu;
+use super::memory::{Id, Matrix, Piece};
+use super::shaders::{Id as Shader, Key};
+use super::steps::{Heads, Op, Place, Product, Products, Step};
+use crate::Result;
+use crate::backend::{NormKind, View};
+use attar_kernels::Format;
+
+/// Stands for a vector that is not there.
+const NONE: u32 = u32::MAX;
+/// Rows of input up to which a product reads the matrix once a row; beyond, in tiles.
+pub(super) const MATVEC_ROWS_MAX: usize = 4;
+/// Positions of a part of attention, and workgroups from which on there are no parts.
+const PART_LEN: usize = 256;
+const WORKGROUPS: usize = 512;
+/// Workgroups in a row of the grid; WebGPU promises 65535.
+const GRID: u32 = 32768;
+/// Bytes from one dispatch's parameters to the next.
+pub(super) const PARAMS_BYTES: usize = 256;
+
+/// Numbers for a shader, in the order of its `Params`.
+#[derive(Default)]
+struct Params(Vec<u32>);
+
+impl Params {
+    fn new(values: &[u32]) -> Self {
+        Self(values.to_vec())
+    }
+
+    fn push(mut self, values: &[u32]) -> Self {
+        self.0.extend(values);
+        self
+    }
+
+    fn float(self, value: f32) -> Self {
+        self.push(&[value.to_bits()])
+    }
+}
+
+/// Parts into which attention of `rows` rows over `positions` positions is cut.
+pub(super) fn parts(rows: usize, query_heads: usize, positions: usize) -> usize {
+    if rows * query_heads >= WORKGROUPS { 1 } else { positions.div_ceil(PART_LEN).max(1) }
+}
+
+impl Gpu {
+    pub(super) fn encode(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Products(products) => self.products(products),
+            Step::Place(place) => self.place(place),
+            Step::Single(op) => self.single(op),
+        }
+    }
+
+    /// Start and stride of a view.
+    fn at(&self, view: View) -> [u32; 2] {
+        [self.memory.start(view), self.memory.rows(view).stride as u32]
+    }
+
+    /// The same in vectors of four.
+    fn at_fours(&self, view: View) -> [u32; 2] {
+        let [start, stride] = self.at(view);
+        assert!(start % 4 == 0, "an input starts at a multiple of 4 columns");
+        [start / 4, stride / 4]
+    }
+
+    fn id(&self, view: View) -> Id {
+        self.memory.rows(view).id
+    }
+
+    fn products(&mut self, products: Products) -> Result<()> {
+        let pieces = self.memory.matrix(products.each[0].w).pieces.len();
+        for piece in 0..pieces {
+            match self.takes_rows(&products) {
+                true => self.matvec(&products, piece)?,
+                false => self.matmul(&products, piece)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn takes_rows(&self, products: &Products) -> bool {
+        products.routing.is_some() || products.x.rows <= MATVEC_ROWS_MAX
+    }
+
+    /// The part of a product that one piece makes, as `matvec` reads it.
+    fn product(&self, product: Product, piece: usize) -> [u32; 12] {
+        let matrix = self.memory.matrix(product.w);
+        let Piece { planes: [p, q, r, s], first, end, .. } = matrix.pieces[piece];
+        // Of a stack a piece has whole matrices, of one matrix some rows.
+        let (row, rows, experts) = match matrix.experts {
+            1 => (first as u32, (end - first) as u32, [0, 1]),
+            _ => (0, matrix.rows as u32, [first as u32, end as u32]),
+        };
+        let [out, stride] = self.at(product.out);
+        let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + row);
+        let blocks = rows.div_ceil(4);
+        let stack = matrix.stack as u32;
+        [p, q, r, s, out + row, stride, rows, stack, experts[0], experts[1], bias, blocks]
+    }
+
+    fn matvec(&mut self, products: &Products, piece: usize) -> Result<()> {
+        let Products { each, count, x, norm, gated, add, routing } = *products;
+        let matrix = self.memory.matrix(each[0].w);
+        let Matrix { format, cols, .. } = *matrix;
+        let buffer = matrix.pieces[piece].buffer;
+        let mut params = Params::default();
+        let mut blocks = 0;
+        for (i, product) in each.iter().enumerate() {
+            let mut values = self.product(*product, piece);
+            if i >= count {
+                values[11] = 0; // no rows
+            }
+            if i < count && !(gated && i > 0) {
+                blocks += values[11];
+            }
+            params = params.push(&values);
+        }
+        let units = super::layout::units(cols) as u32;
+        let weight = norm.and_then(|n| n.weight).map_or(0, |w| self.memory.vector(w) / 4);
+        let slots = each[0].out.rows;
+        let used = if routing.is_some() { slots / x.rows } else { 1 };
+        let params = params
+            .push(&self.at_fours(x))
+            .push(&[units, cols as u32, weight])
+            .float(norm.map_or(0.0, |n| n.eps))
+            .push(&[u32::from(add), used as u32]);
+        let key = self
+            .weighing(Shader::Matvec, format, cols)
+            .when(norm.is_some(), "NORM")
+            .when(gated, "GATED")
+            .when(routing.is_some(), "EXPERTS");
+        let routes = routing.map_or(self.fixed.dummy, |r| self.memory.routings[r.0 as usize].id);
+        let out = |i: usize| self.id(each[if i < count && !gated { i } else { 0 }].out);
+        let buffers = [buffer, self.id(x), self.fixed.vectors, routes, out(0), out(1), out(2)];
+        self.dispatch(&key, &buffers, &params, grid(blocks, slots as u32))
+    }
+
+    fn weighing(&self, shader: Shader, format: Format, cols: usize) -> Key {
+        Key::new(shader, Some(format)).when(cols % super::layout::UNIT != 0, "RAGGED")
+    }
+
+    fn matmul(&mut self, products: &Products, piece: usize) -> Result<()> {
+        let Products { each: [product, ..], x, add, .. } = *products;
+        let Matrix { format, cols, .. } = *self.memory.matrix(product.w);
+        let Piece { buffer, planes, first, end } = self.memory.matrix(product.w).pieces[piece];
+        let (rows, columns) = ((end - first) as u32, x.rows as u32);
+        let [out, stride] = self.at(product.out);
+        let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + first as u32);
+        let params = Params::new(&planes)
+            .push(&[out + first as u32, stride, rows, columns])
+            .push(&self.at_fours(x))
+            .push(&[super::layout::units(cols) as u32, cols as u32, bias, u32::from(add)]);
+        let key = self.weighing(Shader::Matmul, format, cols);
+        let buffers = [buffer, self.id(x), self.fixed.vectors, self.id(product.out)];
+        self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), 1])
+    }
+
+    fn embed(&mut self, out: View, table: crate::backend::Weight) -> Result<()> {
+        for piece in 0..self.memory.matrix(table).pieces.len() {
+            let Matrix { format, cols, .. } = *self.memory.matrix(table);
+            let Piece { buffer, planes, first, end } = self.memory.matrix(table).pieces[piece];
+            let units = super::layout::units(cols) as u32;
+            let params = Params::new(&planes).push(&self.at(out)).push(&[
+                first as u32,
+                end as u32,
+                units,
+                cols as u32,
+                out.rows as u32,
+            ]);
+            let buffers = [buffer, self.fixed.ids, self.id(out)];
+            let grid = [units.div_ceil(64), out.rows as u32, 1];
+            self.dispatch(&Key::new(Shader::Embed, Some(format)), &buffers, &params, grid)?;
+        }
+        Ok(())
+    }
+
+    fn norm(&mut self, op: Op) -> Result<()> {
+        let Op::Norm { out, x, norm, group } = op else { return Ok(()) };
+        let in_place = out.buffer == x.buffer;
+        assert!(!in_place || out == x, "a norm within a buffer is in place");
+        let weight = norm.weight.map_or(NONE, |w| self.memory.vector(w));
+        let params = Params::default()
+            .push(&self.at(out))
+            .push(&self.at(x))
+            .push(&[group as u32, weight])
+            .float(norm.eps)
+            .push(&[u32::from(norm.kind == NormKind::Layer)]);
+        let key = Key::new(Shader::Norm, None).when(in_place, "IN_PLACE");
+        let from = if in_place { self.fixed.dummy } else { self.id(x) };
+        let buffers = [from, self.fixed.vectors, self.id(out)];
+        let groups = (out.width / group) as u32;
+        self.dispatch(&key, &buffers, &params, [groups, out.rows as u32, 1])
+    }
+
+    fn place(&mut self, place: Place) -> Result<()> {
+        let Place { query, key, rotary, store } = place;
+        let some = query.or(key).map(|heads| heads.x).expect("queries or keys");
+        let at = |heads: Option<Heads>| heads.map_or([0, 0], |heads| self.at(heads.x));
+        let value = store.map_or([0, 0], |(_, value)| self.at(value));
+        let count = |heads: Option<Heads>| heads.map_or(0, |heads| heads.count as u32);
+        let norm = |heads: Option<Heads>| {
+            let norm = heads.and_then(|heads| heads.norm);
+            let weight = norm.and_then(|n| n.weight).map_or(NONE, |w| self.memory.vector(w));
+            (weight, norm.map_or(0.0, |n| n.eps))
+        };
+        let head_len = |heads: Heads| (heads.x.width / heads.count) as u32;
+        let key_len = query.or(key).map_or(0, head_len);
+        let value_len = store.map_or(0, |(_, value)| value.width as u32 / count(key).max(1));
+        let turning = rotary.map(|r| &self.memory.rotaries[r.0 as usize]);
+        let pairs = turning.map_or(0, |t| t.shape.frequencies.len() as u32);
+        let adjacent =
+            turning.is_some_and(|t| t.shape.pairing == crate::backend::Pairing::Adjacent);
+        let cache = store.map(|(cache, _)| self.memory.caches[cache.0 as usize]);
+        let ((query_norm, query_eps), (key_norm, key_eps)) = (norm(query), norm(key));
+        let params = Params::default()
+            .push(&at(query))
+            .push(&at(key))
+            .push(&value)
+            .push(&[count(query), count(key), key_len, value_len, pairs, u32::from(adjacent)])
+            .push(&[query_norm, key_norm])
+            .float(query_eps)
+            .float(key_eps)
+            .push(&[cache.map_or(0, |c| c.shape.context_len as u32), u32::from(store.is_some())]);
+        let half = cache.is_some_and(|c| c.shape.format == Format::F16);
+        let shader = Key::new(Shader::Place, None).when(half, "HALF");
+        let dummy = self.fixed.dummy;
+        let id = |heads: Option<Heads>| heads.map_or(self.fixed.spare, |heads| self.id(heads.x));
+        let buffers = [
+            store.map_or(dummy, |(_, value)| self.id(value)),
+            self.fixed.vectors,
+            self.fixed.rows,
+            turning.map_or(dummy, |t| t.angles),
+            id(query),
+            id(key),
+            cache.map_or(self.fixed.spare, |c| c.keys),
+            cache.map_or(self.fixed.spare, |c| c.values),
+        ];
+        let grid = [count(query) + count(key), some.rows as u32, 1];
+        self.dispatch(&shader, &buffers, &params, grid)
+    }
+
+    fn attention(&mut self, op: Op) -> Result<()> {
+        let Op::Attention { out, query, cache, scale } = op else { return Ok(()) };
+        let cache = self.memory.caches[cache.0 as usize];
+        let shape = cache.shape;
+        let seen = self.batch.positions();
+        let parts = parts(query.rows, shape.query_heads, seen);
+        let part_len = if parts == 1 { seen } else { PART_LEN };
+        let heads = [shape.heads, shape.query_heads / shape.heads].map(|n| n as u32);
+        let sizes = [shape.key_len, shape.value_len, shape.context_len, part_len, parts];
+        let params = Params::default()
+            .push(&self.at(query))
+            .push(&self.at(out))
+            .push(&heads)
+            .push(&sizes.map(|n| n as u32))
+            .float(scale);
+        let key = Key::new(Shader::Attention, None).when(shape.format == Format::F16, "HALF");
+        let Gpu { fixed, .. } = self;
+        let (partials, rows) = (fixed.partials, fixed.rows);
+        let buffers = [self.id(query), cache.keys, cache.values, rows, self.id(out), partials];
+        let grid = [parts as u32, shape.query_heads as u32, query.rows as u32];
+        self.dispatch(&key, &buffers, &params, grid)?;
+        if parts == 1 {
+            return Ok(());
+        }
+        let params = Params::default().push(&self.at(out)).push(&[
+            shape.query_heads as u32,
+            shape.value_len as u32,
+            parts as u32,
+        ]);
+        let buffers = [partials, self.id(out)];
+        let grid = [shape.query_heads as u32, query.rows as u32, 1];
+        self.dispatch(&Key::new(Shader::Merge, None), &buffers, &params, grid)
+    }
+
+    fn single(&mut self, op: Op) -> Result<()> {
+        match op {
+            Op::Embed { out, table } => self.embed(out, table),
+            Op::Norm { .. } => self.norm(op),
+            Op::Attention { .. } => self.attention(op),
+            Op::Rope { x, heads, rotary } => {
+                let query = Some(Heads { x, count: heads, norm: None });
+                self.place(Place { query, key: None, rotary: Some(rotary), store: None })
+            }
+            Op::Store { cache, key: x, value } => {
+                let count = self.memory.caches[cache.0 as usize].shape.heads;
+                let key = Some(Heads { x, count, norm: None });
+                self.place(Place { query: None, key, rotary: None, store: Some((cache, value)) })
+            }
+            Op::Route { routing, scores, shape } => {
+                let routes = self.memory.routings[routing.0 as usize];
+                let params = Params::default()
+                    .push(&self.at(scores))
+                    .push(&[scores.width as u32, shape.used as u32, u32::from(shape.normalize)])
+                    .float(shape.scale)
+                    .push(&[routes.weights]);
+                let buffers = [self.id(scores), routes.id];
+                let grid = [scores.rows as u32, 1, 1];
+                self.dispatch(&Key::new(Shader::Route, None), &buffers, &params, grid)
+            }
+            Op::Combine { out, x, routing } => {
+                let routes = self.memory.routings[routing.0 as usize];
+                let params = Params::default().push(&self.at(out)).push(&self.at(x)).push(&[
+                    out.width as u32,
+                    routes.used as u32,
+                    routes.weights,
+                ]);
+                let buffers = [self.id(x), routes.id, self.id(out)];
+                let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
+                self.dispatch(&Key::new(Shader::Combine, None), &buffers, &params, grid)
+            }
+            Op::Copy { out, x } => self.map(0, out, Other::Rows(x)),
+            Op::Add { x, y } => self.map(1, x, Other::Rows(y)),
+            Op::AddBias { x, bias } => self.map(2, x, Other::Vector(self.memory.vector(bias))),
+            Op::Scale { x, factor } => self.map(3, x, Other::Factor(factor)),
+            Op::ScaleRows { x, gate } => self.map(4, x, Other::Rows(gate)),
+            Op::ScaleExperts { x, factors, routing } => {
+                let routes = self.memory.routings[routing.0 as usize].id;
+                self.map(5, x, Other::Experts(self.memory.vector(factors), routes))
+            }
+            Op::Swiglu { gate, up } => self.map(6, gate, Other::Rows(up)),
+            Op::Matmul { .. } | Op::MatmulExperts { .. } => unreachable!("products are steps"),
+        }
+    }
+
+    /// One of the operations of `map`, by its number there.
+    fn map(&mut self, operation: u32, out: View, other: Other) -> Result<()> {
+        let (from, at, routes, factor) = match other {
+            Other::Rows(view) => {
+                assert!(view.buffer != out.buffer, "inputs lie in other buffers");
+                (self.id(view), self.at(view), self.fixed.dummy, 0.0)
+            }
+            Other::Vector(start) => (self.fixed.vectors, [start, 0], self.fixed.dummy, 0.0),
+            Other::Experts(start, routes) => (self.fixed.vectors, [start, 0], routes, 0.0),
+            Other::Factor(factor) => (self.fixed.dummy, [0, 0], self.fixed.dummy, factor),
+        };
+        let params = Params::default()
+            .push(&self.at(out))
+            .push(&at)
+            .push(&[out.width as u32, out.rows as u32])
+            .float(factor);
+        let key = Key::new(Shader::Map, None).with("OPERATION", operation);
+        let buffers = [from, routes, self.id(out)];
+        let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
+        self.dispatch(&key, &buffers, &params, grid)
+    }
+
+    fn dispatch(
+        &mut self,
+        key: &Key,
+        buffers: &[Id],
+        params: &Params,
+        grid: [u32; 3],
+    ) -> Result<()> {
+        let recorder = self.recorder.as_mut().expect("sealed before it runs");
+        recorder.push(&self.device, &self.memory, key, buffers, &params.0, grid)
+    }
+}
+
+/// What an operation of `map` takes besides its output.
+enum Other {
+    Rows(View),
+    Vector(u32),
+    Experts(u32, Id),
+    Factor(f32),
+}
+
+/// `blocks` workgroups as a grid of rows, one layer a slot.
+fn grid(blocks: u32, slots: u32) -> [u32; 3] {
+    [blocks.min(GRID), blocks.div_ceil(GRID), slots]
+}
