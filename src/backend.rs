@@ -191,6 +191,16 @@ pub trait Backend {
     fn write(&mut self, out: View, values: &[f32]);
     /// Waits for what was asked and lends the values of a view that has whole rows.
     fn read(&mut self, x: View) -> Result<&[f32]>;
+    /// How many values [`Backend::largest`] finds at most; 0 where reading them all is as good.
+    fn largest_max(&self) -> usize {
+        0
+    }
+    /// Waits for what was asked and lends the `count` largest values of a view of one whole row with
+    /// their columns: largest first, of equals the lower column, what is no number last. Fewer come where
+    /// the row has fewer, and what is minus infinity or no number may be left out.
+    fn largest(&mut self, _x: View, _count: usize) -> Result<&[(f32, u32)]> {
+        Ok(&[])
+    }
 
     /// `out[r] = table[ids[r]]`.
     fn embed(&mut self, out: View, table: Weight, ids: &[u32]);

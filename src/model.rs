@@ -94,6 +94,20 @@ impl Decoder {
         backend.read(logits)
     }
 
+    /// The `count` largest logits of row `row` of the last batch with their tokens, as
+    /// [`Backend::largest`] finds them.
+    pub fn largest<'b>(
+        &self,
+        backend: &'b mut dyn Backend,
+        row: usize,
+        count: usize,
+    ) -> Result<&'b [(f32, u32)]> {
+        let h = self.normalized(backend, row, 1);
+        let logits = self.logits.first(1);
+        self.head.forward(backend, logits, h);
+        backend.largest(logits, count)
+    }
+
     /// What the head reads, of the same rows: `[count, width]`.
     pub fn states<'b>(
         &self,

@@ -92,6 +92,14 @@ pub struct Sampler {
 const HISTORY_MAX: usize = 1 << 16;
 
 impl SamplerOptions {
+    /// Whether earlier tokens change the logits of later ones.
+    fn looks_back(&self) -> bool {
+        let Self { repeat_penalty, frequency_penalty, presence_penalty, dry_multiplier, .. } =
+            *self;
+        let penalties = [frequency_penalty, presence_penalty, dry_multiplier];
+        repeat_penalty != 1.0 || penalties.iter().any(|penalty| *penalty != 0.0)
+    }
+
     fn check(&self) -> Result<()> {
         let wants = [
             ("temperature", self.temperature, 0.0, 100.0),
@@ -193,10 +201,38 @@ impl Sampler {
             return likeliest(logits);
         }
         self.collect(logits);
+        self.choose()
+    }
+
+    /// Chooses among the candidates.
+    fn choose(&mut self) -> u32 {
         self.keep_typical();
         self.keep_top_p();
         self.keep_min_p();
         self.draw()
+    }
+
+    /// How many of the largest logits are all it looks at; `None` where it needs every one.
+    pub fn candidates(&self) -> Option<usize> {
+        match self.options {
+            options if options.looks_back() => None,
+            SamplerOptions { temperature: 0.0, .. } => Some(1),
+            SamplerOptions { top_k, .. } => Some(top_k).filter(|k| *k > 0),
+        }
+    }
+
+    /// Chooses as [`Sampler::sample`] would, from the [`Sampler::candidates`] largest logits with their
+    /// tokens: largest first, of equals the lower token.
+    pub fn sample_among(&mut self, largest: &[(f32, u32)]) -> u32 {
+        let possible = largest.iter().filter(|(logit, _)| *logit > f32::NEG_INFINITY);
+        self.candidates.clear();
+        for (logit, id) in possible {
+            self.candidates.push(Candidate { id: *id, logit: *logit, p: 0.0 });
+        }
+        if self.options.temperature == 0.0 {
+            return self.candidates.first().map_or(0, |c| c.id);
+        }
+        self.choose()
     }
 
     /// The candidates, likeliest first, at most `top_k`.

@@ -72,3 +72,38 @@ fn golden_checkpoints_agree_with_their_reference() {
         check(&model, &GpuOptions::default());
     }
 }
+
+/// Whole numbers far apart, some equal, and what is no number.
+fn row(len: usize) -> Vec<f32> {
+    let mut values: Vec<f32> = (0..len).map(|i| (i * 7919 % 1009) as f32 - 500.0).collect();
+    for (i, value) in values.iter_mut().enumerate().skip(1) {
+        match i % 97 {
+            5 => *value = f32::NAN,
+            6 => *value = f32::NEG_INFINITY,
+            _ => {}
+        }
+    }
+    values
+}
+
+#[test]
+fn the_largest_of_a_row_are_found_on_the_device() {
+    for len in [1, 7, 1024, 1025, 5000, 152_064] {
+        let Some(mut gpu) = device(&GpuOptions::default()) else { return };
+        let most = gpu.largest_max();
+        let x = gpu.buffer(2, len).expect("room").rows_at(1, 1);
+        gpu.seal(1).expect("room");
+        let values = row(len);
+        gpu.write(x, &values);
+        let mut want: Vec<(f32, u32)> = values.iter().copied().zip(0..).collect();
+        want.retain(|(value, _)| *value > f32::NEG_INFINITY);
+        want.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for count in [1, 3, most] {
+            let got = gpu.largest(x, count).expect("candidates");
+            let known = want.len().min(count);
+            let possible = got.iter().filter(|(value, _)| *value > -1e38).count();
+            assert_eq!(possible, known, "{count} of {len}");
+            assert_eq!(got[..known], want[..known], "{count} of {len}");
+        }
+    }
+}

@@ -176,3 +176,25 @@ fn nonsense_is_refused_by_name() {
     refused(SamplerOptions { repeat_penalty: 0.0, ..plain() }, "repeat_penalty");
     refused(SamplerOptions { penalty_last_n: usize::MAX, ..plain() }, "penalty_last_n");
 }
+
+#[test]
+fn the_largest_logits_are_all_it_looks_at() {
+    let likeliest = SamplerOptions { temperature: 0.0, ..plain() };
+    let few = SamplerOptions { top_k: 20, top_p: 0.9, min_p: 0.02, typical_p: 0.95, ..plain() };
+    for options in [likeliest, few, SamplerOptions::default()] {
+        let logits = logits(500, 11);
+        let mut sampler = Sampler::new(&options, logits.len()).expect("sound options");
+        let mut other = Sampler::new(&options, logits.len()).expect("sound options");
+        let count = sampler.candidates().expect("a limit");
+        let mut largest: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
+        largest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for _ in 0..200 {
+            let want = sampler.sample(&mut logits.clone());
+            assert_eq!(other.sample_among(&largest[..count]), want, "{options:?}");
+        }
+    }
+    for options in [plain(), SamplerOptions { repeat_penalty: 1.1, ..few }] {
+        let sampler = Sampler::new(&options, 500).expect("sound options");
+        assert_eq!(sampler.candidates(), None, "{options:?}");
+    }
+}

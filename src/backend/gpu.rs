@@ -11,6 +11,7 @@
 
 mod device;
 mod encode;
+mod largest;
 mod layout;
 mod memory;
 mod record;
@@ -46,6 +47,7 @@ pub struct Gpu {
     ops: Vec<Op>,
     batch: Batch,
     values: Vec<f32>,
+    largest: Vec<(f32, u32)>,
     cache_bytes: u64,
     staging_bytes: u64,
 }
@@ -57,6 +59,7 @@ struct Fixed {
     ids: Id,
     rows: Id,
     partials: Id,
+    candidates: [Id; 2],
     /// Bound where a shader's input is not used, and where an output is not.
     dummy: Id,
     spare: Id,
@@ -97,6 +100,7 @@ impl Gpu {
                 ids: none,
                 rows: none,
                 partials: none,
+                candidates: [none; 2],
                 dummy: none,
                 spare: none,
             },
@@ -105,6 +109,7 @@ impl Gpu {
             ops: Vec::new(),
             batch: Batch::default(),
             values: Vec::new(),
+            largest: Vec::new(),
             cache_bytes: 0,
             staging_bytes: STAGING_BYTES,
         })
@@ -270,8 +275,10 @@ impl Backend for Gpu {
         let (ids, places) = (claim(rows * 4), claim(rows * 8));
         let (dummy, spare) = (claim(16), claim(16));
         let partials = self.memory.claim(partials);
+        let widest = self.memory.buffers.iter().map(|rows| rows.stride).max().unwrap_or(0);
+        let candidates = [(); 2].map(|()| self.memory.claim(largest::candidate_bytes(widest)));
         let vectors = self.memory.claim_vectors();
-        self.fixed = Fixed { vectors, ids, rows: places, partials, dummy, spare };
+        self.fixed = Fixed { vectors, ids, rows: places, partials, candidates, dummy, spare };
         if self.plan_only {
             return Ok(());
         }
@@ -348,6 +355,15 @@ impl Backend for Gpu {
         });
         self.values = values;
         done.map(|()| &self.values[..])
+    }
+
+    fn largest_max(&self) -> usize {
+        largest::COUNT_MAX
+    }
+
+    fn largest(&mut self, x: View, count: usize) -> Result<&[(f32, u32)]> {
+        self.find_largest(x, count)?;
+        Ok(&self.largest)
     }
 
     fn embed(&mut self, out: View, table: Weight, ids: &[u32]) {

@@ -22,10 +22,10 @@ pub(super) const PARAMS_BYTES: usize = 256;
 
 /// Numbers for a shader, in the order of its `Params`.
 #[derive(Default)]
-struct Params(Vec<u32>);
+pub(super) struct Params(Vec<u32>);
 
 impl Params {
-    fn new(values: &[u32]) -> Self {
+    pub(super) fn new(values: &[u32]) -> Self {
         Self(values.to_vec())
     }
 
@@ -347,7 +347,7 @@ impl Gpu {
         self.dispatch(&key, &buffers, &params, grid)
     }
 
-    fn dispatch(
+    pub(super) fn dispatch(
         &mut self,
         key: &Key,
         buffers: &[Id],

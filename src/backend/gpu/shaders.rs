@@ -52,6 +52,7 @@ shaders! {
     Map "map" false false [Read Read Write],
     Route "route" false true [Write Write],
     Combine "combine" false false [Read Read Write],
+    Largest "largest" false false [Read Read Write],
 }
 
 macro_rules! include_shader {
@@ -87,6 +88,7 @@ fn format_source(format: Format) -> [&'static str; 4] {
 impl Shader {
     /// The whole text for a format.
     pub(super) fn text(&self, format: Option<Format>, subgroups: bool) -> String {
+        assert!(self.weights == format.is_some());
         let reduce = match (self.reduces, subgroups) {
             (false, _) => "",
             (true, false) => include_shader!("reduce/workgroup"),
@@ -96,10 +98,6 @@ impl Shader {
         [&[reduce], &format[..], &[self.source]].concat().join("\n")
     }
 
-    /// Whether there is a text for each format.
-    pub(super) fn has_formats(&self) -> bool {
-        self.weights
-    }
 }
 
 /// Which pipeline: the shader, a format where it reads weights, and constants that are not their default.
@@ -112,8 +110,8 @@ pub(super) struct Key {
 }
 
 /// Constants of shaders besides the number of lanes.
-const CONSTANTS: [&str; 7] =
-    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "HALF", "IN_PLACE"];
+const CONSTANTS: [&str; 8] =
+    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "HALF", "IN_PLACE", "FIRST"];
 
 impl Key {
     pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
@@ -227,7 +225,7 @@ mod tests {
     fn every_shader_is_valid_for_every_format_with_and_without_subgroups() {
         let mut texts = 0;
         for shader in SHADERS {
-            let formats: Vec<_> = match shader.has_formats() {
+            let formats: Vec<_> = match shader.weights {
                 true => FORMATS.iter().map(|info| Some(info.format)).collect(),
                 false => vec![None],
             };
