@@ -144,7 +144,13 @@ pub enum NormKind {
 ///
 /// Loading methods claim memory and may fail; operations do neither. An operation on shapes that do
 /// not match is a bug of the model code and panics.
-pub trait Backend {
+pub trait Backend: Send {
+    /// What it runs with: the CPU's kernels, or a graphics device's name.
+    fn name(&self) -> &str;
+    /// Threads that work, the caller's included.
+    fn threads(&self) -> usize {
+        1
+    }
     /// Takes what is added or multiplied element by element: a bias, the weight of a norm.
     ///
     /// # Errors
