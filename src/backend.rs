@@ -6,9 +6,15 @@
 //! Operands are handles, outputs come first. A [`View`] names a rectangle of a buffer, so that
 //! concatenating, splitting and permuting need no operation of their own.
 
+#[cfg(feature = "std")]
+mod compare;
 mod cpu;
+#[cfg(feature = "std")]
+mod pair;
 mod threads;
 
+#[cfg(feature = "std")]
+pub use compare::{Compare, Departure, Findings};
 pub use cpu::{Cpu, CpuOptions};
 pub use threads::Executor;
 
