@@ -11,11 +11,15 @@ mod compare;
 mod cpu;
 #[cfg(feature = "std")]
 mod pair;
+#[cfg(feature = "std")]
+mod split;
 mod threads;
 
 #[cfg(feature = "std")]
 pub use compare::{Compare, Departure, Findings};
 pub use cpu::{Cpu, CpuOptions};
+#[cfg(feature = "std")]
+pub use split::Split;
 pub use threads::Executor;
 
 use crate::Result;

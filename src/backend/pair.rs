@@ -1,6 +1,5 @@
 //! What backends over two devices share: handles of their own for those of each device, and all
 //! operations in one table.
-#![expect(dead_code, reason = "for a model split between devices")]
 
 use super::{
     Backend, Buffer, Cache, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View, Weight,
