@@ -6,14 +6,24 @@
 //! Operands are handles, outputs come first. A [`View`] names a rectangle of a buffer, so that
 //! concatenating, splitting and permuting need no operation of their own.
 
+#[cfg(feature = "std")]
+mod compare;
 mod cpu;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(feature = "std")]
+mod pair;
+#[cfg(feature = "std")]
+mod split;
 mod threads;
 
+#[cfg(feature = "std")]
+pub use compare::{Compare, Departure, Findings};
 pub use cpu::{Cpu, CpuOptions};
 #[cfg(feature = "gpu")]
 pub use gpu::{DeviceInfo, Gpu, GpuOptions};
+#[cfg(feature = "std")]
+pub use split::Split;
 pub use threads::Executor;
 
 use crate::Result;
@@ -148,7 +158,13 @@ pub enum NormKind {
 ///
 /// Loading methods claim memory and may fail; operations do neither. An operation on shapes that do
 /// not match is a bug of the model code and panics.
-pub trait Backend {
+pub trait Backend: Send {
+    /// What it runs with: the CPU's kernels, or a graphics device's name.
+    fn name(&self) -> &str;
+    /// Threads that work, the caller's included.
+    fn threads(&self) -> usize {
+        1
+    }
     /// Takes what is added or multiplied element by element: a bias, the weight of a norm.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! A conversation with a model: its cache, its place, and tokens in and logits out.
 //!
-//! [`Session::open`] claims all memory; nothing later allocates. The logits of a token depend on
-//! the tokens before it and on nothing else: not on the number of threads, nor on how the tokens
-//! were divided among calls.
+//! [`Session::open`] claims all memory on the CPU, [`Session::open_on`] on any device; nothing later
+//! allocates. The logits of a token depend on the tokens before it and on nothing else: not on the
+//! number of threads, nor on how the tokens were divided among calls.
 
 mod score;
 mod state;
@@ -15,6 +15,7 @@ use crate::gguf::Gguf;
 use crate::memory::{self, Block, List, Shared};
 use crate::model::Decoder;
 use crate::{Error, Result};
+use alloc::boxed::Box;
 use attar_kernels::{Format, Isa};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,8 +50,16 @@ impl Default for Options {
 }
 
 impl Options {
-    fn cpu(&self) -> CpuOptions {
+    fn cpu_options(&self) -> CpuOptions {
         CpuOptions { threads: self.threads, executor: self.executor, isa: self.isa }
+    }
+
+    /// The CPU that [`Session::open`] runs on.
+    ///
+    /// # Errors
+    /// Those of [`Cpu::new`], and [`Error::Memory`].
+    pub fn cpu(&self) -> Result<Box<dyn Backend>> {
+        Ok(memory::boxed(Cpu::new(self.cpu_options())?)?)
     }
 }
 
@@ -71,13 +80,15 @@ pub struct Plan {
     /// Cache, buffers and scratch, claimed when the session was opened. Where memory is lent, all of it
     /// that opening takes; elsewhere without some kilobytes of tables.
     pub session_bytes: usize,
-    /// Of these, keys and values; each position has an equal part.
+    /// Keys and values, part of `session_bytes` or of `device_bytes`; each position has an equal part.
     pub cache_bytes: usize,
+    /// Claimed in a device's own memory, weights included; 0 on the CPU.
+    pub device_bytes: usize,
 }
 
 /// A model and a place in a text.
 pub struct Session {
-    backend: Cpu,
+    backend: Box<dyn Backend>,
     decoder: Decoder,
     position: usize,
     /// The batch at work.
@@ -91,26 +102,43 @@ fn ask(go_on: &dyn Fn() -> bool) -> Result<()> {
 }
 
 impl Session {
-    /// Reads the model of a file and claims all memory the session will need.
+    /// Reads the model of a file and claims all memory the session will need, on the CPU.
     ///
     /// # Errors
     /// [`Error::Unsupported`] or [`Error::Invalid`] if the file holds no model this build runs,
     /// [`Error::Memory`], and those of starting threads.
     pub fn open(gguf: &Gguf, options: &Options) -> Result<Self> {
-        let (session, taken) = memory::taken(|| Self::load(gguf, options));
+        Self::open_made(gguf, options, || options.cpu())
+    }
+
+    /// As [`Session::open`], on a device without weights. What `options` say of the CPU has no meaning
+    /// then.
+    ///
+    /// # Errors
+    /// As [`Session::open`], and those of the device.
+    pub fn open_on(gguf: &Gguf, options: &Options, backend: Box<dyn Backend>) -> Result<Self> {
+        Self::open_made(gguf, options, || Ok(backend))
+    }
+
+    /// As [`Session::open_on`]; the plan counts what making the device takes.
+    fn open_made(
+        gguf: &Gguf,
+        options: &Options,
+        make: impl FnOnce() -> Result<Box<dyn Backend>>,
+    ) -> Result<Self> {
+        let (session, taken) = memory::taken(|| Self::load(gguf, options, make()?));
         let mut session = session?;
         session.plan.session_bytes = taken.unwrap_or(session.plan.session_bytes);
         Ok(session)
     }
 
-    fn load(gguf: &Gguf, options: &Options) -> Result<Self> {
-        let mut backend = Cpu::new(options.cpu())?;
+    fn load(gguf: &Gguf, options: &Options, mut backend: Box<dyn Backend>) -> Result<Self> {
         let sizes = LoadOptions {
             context_len: options.context_len,
             batch_len: options.batch_len,
             cache: options.cache,
         };
-        let decoder = arch::load(gguf, &mut backend, &sizes)?;
+        let decoder = arch::load(gguf, &mut *backend, &sizes)?;
         let batch_len = decoder.shape.batch_len;
         let rows = List::claim(batch_len, Row { sequence: 0, position: 0 })?;
         let cancel = Shared::new(AtomicBool::new(false))?;
@@ -118,6 +146,7 @@ impl Session {
             file_bytes: gguf.file_bytes(),
             session_bytes: backend.claimed_bytes() + Block::<Row>::bytes(batch_len),
             cache_bytes: backend.cache_bytes(),
+            device_bytes: backend.device_bytes(),
         };
         Ok(Self { backend, decoder, position: 0, rows, cancel, plan })
     }
@@ -127,8 +156,21 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn plan_for(gguf: &Gguf, options: &Options) -> Result<Plan> {
-        let threads = Cpu::threads_for(options.cpu());
-        memory::measure(|| Ok(Self::open(gguf, &Options { threads, ..*options })?.plan))
+        let options = Options { threads: Cpu::threads_for(options.cpu_options()), ..*options };
+        Self::plan_on(gguf, &options, &|| options.cpu())
+    }
+
+    /// The same of a session on the device that `make` makes, perhaps several times. Blocks of the
+    /// host's memory are only counted; whether the device's own is claimed is up to the device.
+    ///
+    /// # Errors
+    /// As [`Session::open_on`].
+    pub fn plan_on(
+        gguf: &Gguf,
+        options: &Options,
+        make: &dyn Fn() -> Result<Box<dyn Backend>>,
+    ) -> Result<Plan> {
+        memory::measure(|| Ok(Self::open_made(gguf, options, make)?.plan))
     }
 
     /// Appends tokens; returns the logits that follow the last, one a token of the vocabulary.
@@ -155,7 +197,7 @@ impl Session {
             count = ids.len();
         }
         ask(go_on)?;
-        self.decoder.logits(&mut self.backend, count - 1, 1)
+        self.decoder.logits(&mut *self.backend, count - 1, 1)
     }
 
     /// Appends tokens and calls `each(i, logits that follow the i-th)` for all of them in order.
@@ -188,10 +230,10 @@ impl Session {
                 ask(go_on)?;
                 let (rows, len) = match what {
                     Readout::Logits => {
-                        (self.decoder.logits(&mut self.backend, first, count)?, shape.vocab_len)
+                        (self.decoder.logits(&mut *self.backend, first, count)?, shape.vocab_len)
                     }
                     Readout::States => {
-                        (self.decoder.states(&mut self.backend, first, count)?, shape.width)
+                        (self.decoder.states(&mut *self.backend, first, count)?, shape.width)
                     }
                 };
                 for (r, row) in rows.chunks_exact(len).enumerate() {
@@ -223,7 +265,7 @@ impl Session {
         let start = self.position;
         let places = start..start + ids.len();
         self.rows.set(places.map(|p| Row { sequence: 0, position: p as u32 }));
-        self.decoder.forward(&mut self.backend, ids, &self.rows, go_on)?;
+        self.decoder.forward(&mut *self.backend, ids, &self.rows, go_on)?;
         self.position += ids.len();
         Ok(())
     }
@@ -281,8 +323,8 @@ impl Session {
         self.backend.threads()
     }
 
-    /// Name of the kernels in use.
-    pub fn isa_name(&self) -> &'static str {
-        self.backend.isa().name()
+    /// What the session runs with: the CPU's kernels, or a graphics device's name.
+    pub fn device_name(&self) -> &str {
+        self.backend.name()
     }
 }

@@ -8,7 +8,7 @@ use attar::backend::Executor;
 use attar::memory::{Arena, Block, Heap, within};
 use attar::session::Plan;
 use attar::{Error, Format, Gguf, Options, Session};
-use common::{all_logits, own, shared};
+use common::{all_logits, own, own_models, shared};
 use std::path::PathBuf;
 
 #[global_allocator]
@@ -29,16 +29,9 @@ unsafe impl Executor for Backwards {
     }
 }
 
-/// The checkpoints of all families, and models with vocabularies.
+/// Models of all families, with and without vocabularies.
 fn models() -> Vec<PathBuf> {
-    let folder = std::fs::read_dir(own("tests/golden")).expect("tests/golden");
-    let goldens = folder.map(|entry| entry.expect("a readable folder").path());
-    let mut models: Vec<_> =
-        goldens.filter(|path| path.extension().is_some_and(|e| e == "gguf")).collect();
-    assert!(models.len() >= 6, "only {} checkpoints", models.len());
-    models.push(own("models/attar-stories.gguf"));
-    models.extend(shared("models/stories15M-q4_0.gguf"));
-    models
+    own_models().into_iter().chain(shared("models/stories15M-q4_0.gguf")).collect()
 }
 
 /// Opens a session in an arena of `bytes` and hands it to `f`; its memory stays inside.

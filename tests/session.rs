@@ -5,7 +5,7 @@ mod common;
 
 use attar::backend::Executor;
 use attar::{Error, Format, Gguf, Options, Session};
-use common::{all_logits, own, shared};
+use common::{all_logits, any_ids, bits, own, shared};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -13,14 +13,6 @@ use std::sync::atomic::Ordering;
 fn models() -> Vec<PathBuf> {
     let shared = shared("models/stories3M-f32.gguf");
     [own("models/attar-stories.gguf")].into_iter().chain(shared).collect()
-}
-
-fn bits(logits: &[f32]) -> Vec<u32> {
-    logits.iter().map(|v| v.to_bits()).collect()
-}
-
-fn text(vocab_len: usize, len: usize) -> Vec<u32> {
-    (0..len as u32).map(|i| (i * 7919 + 13) % vocab_len as u32).collect()
 }
 
 #[test]
@@ -38,7 +30,7 @@ fn same_bits_for_any_threads_chunks_and_kernels() {
             let scalar = attar::kernels::by_name("scalar");
             let mut first =
                 Session::open(&gguf, &Options { isa: scalar, ..base }).expect("a session");
-            let ids = text(first.vocab_len(), 150);
+            let ids = any_ids(first.vocab_len(), 150);
             let want = bits(&all_logits(&mut first, &ids));
             for isa in attar::kernels::available() {
                 for (threads, batch_len) in [(1, 64), (2, 150), (3, 7), (4, 1)] {
@@ -75,7 +67,7 @@ fn threads_that_are_lent_give_the_same_bits() {
     let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
     let base = Options { threads: 1, batch_len: 16, context_len: 64, ..Options::default() };
     let mut first = Session::open(&gguf, &base).expect("a session");
-    let ids = text(first.vocab_len(), 50);
+    let ids = any_ids(first.vocab_len(), 50);
     let want = bits(&all_logits(&mut first, &ids));
     for (executor, threads, count) in [(&Lent(1), 0, 1), (&Lent(3), 0, 3), (&Lent(3), 2, 2)] {
         let options = Options { executor: Some(executor), threads, ..base };
@@ -89,7 +81,7 @@ fn threads_that_are_lent_give_the_same_bits() {
 fn a_session_continues_where_it_stands() {
     let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
     let mut session = Session::open(&gguf, &Options::default()).expect("a session");
-    let ids = text(session.vocab_len(), 40);
+    let ids = any_ids(session.vocab_len(), 40);
     let whole = bits(session.feed(&ids).expect("room"));
     session.clear();
     for id in &ids[..39] {

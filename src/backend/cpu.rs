@@ -111,16 +111,6 @@ impl Cpu {
         Threads::count_for(options.threads, options.executor)
     }
 
-    /// Threads in use, the caller's included.
-    pub fn threads(&self) -> usize {
-        self.engine.pool.count()
-    }
-
-    /// Kernels in use.
-    pub fn isa(&self) -> &'static Isa {
-        self.engine.isa
-    }
-
     /// A block that counts as claimed.
     fn claim<T: Copy>(&mut self, len: usize, value: T) -> Result<Block<T>> {
         let block = Block::claim(len, value)?;
@@ -187,6 +177,14 @@ fn add<T>(table: &mut Vec<T>, value: T) -> Result<u32> {
 }
 
 impl Backend for Cpu {
+    fn name(&self) -> &str {
+        self.engine.isa.name()
+    }
+
+    fn threads(&self) -> usize {
+        self.engine.pool.count()
+    }
+
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
         let (format, cols) = (tensor.format()?, tensor.row_len());
         let mut vector = self.claim(cols, 0.0)?;

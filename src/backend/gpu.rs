@@ -214,6 +214,10 @@ impl Weights for Fusing<'_> {
 }
 
 impl Backend for Gpu {
+    fn name(&self) -> &str {
+        &self.device.info.name
+    }
+
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
         self.memory.add_vector(tensor)?;
         Ok(self.weight_handle())

@@ -126,14 +126,15 @@ pub(super) fn plan(
         let rest = rest.after(model.used_max());
         let session = session_in(&model, config, rest, Purpose::Measure)?;
         let (model_arena, session_arena) = (model.used_max() as u64, session.used_max() as u64);
-        let kv_bytes = session.share()?.session.plan().cache_bytes as u64;
+        let plan = session.share()?.session.plan();
+        let kv_bytes = plan.cache_bytes as u64;
         Ok(AttarPlanInfo {
             size: 0,
             fits: config.fits(model_arena.saturating_add(session_arena)).into(),
             model_arena,
             session_arena,
             mapped_file: model.share()?.file.mapped_len() as u64,
-            device_bytes: 0,
+            device_bytes: plan.device_bytes as u64,
             kv_bytes,
             scratch_bytes: session_arena - kv_bytes,
         })

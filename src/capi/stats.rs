@@ -22,7 +22,7 @@ impl Conversation {
             ("threads", session.threads() as u64),
         ];
         let _ = write!(out, "{{\"kernels\":");
-        out.json_string(session.isa_name().as_bytes());
+        out.json_string(session.device_name().as_bytes());
         for (name, number) in numbers {
             let _ = write!(out, ",\"{name}\":{number}");
         }

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (sampler, _) = args.sampler.sampler(session.vocab_len())?;
     terminal::cancel_on_interrupt(session.cancel_flag())?;
     let resident = peak_resident_bytes();
-    let (threads, isa, plan) = (session.threads(), session.isa_name(), session.plan());
+    let (threads, plan) = (session.threads(), session.plan());
     let mut generator = Generator::new(session, tokenizer, sampler)?;
     let cache_bytes = (plan.cache_bytes as f64 / generator.session.context_len() as f64
         * (args.prompt_len as f64 + args.gen_len as f64 / 2.0)) as usize;
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let samples = measure(args, &mut generator, threads, &gguf, token_bytes)?;
     let report = json!({
         "model": args.model.as_ref().map(|path| path.display().to_string()),
-        "kernels": isa,
+        "kernels": generator.session.device_name(),
         "threads": threads,
         "prompt_len": args.prompt_len,
         "generation_len": args.gen_len,

@@ -60,8 +60,8 @@ impl SessionArgs {
     /// A session over the model.
     pub(crate) fn open(&self, gguf: &Gguf, cache: Cache) -> Result<Session> {
         let session = Session::open(gguf, &self.options(cache)?)?;
-        let (isa, threads, plan) = (session.isa_name(), session.threads(), session.plan());
-        log::info!("kernels {isa}, {threads} threads, {plan:?}");
+        let (device, threads, plan) = (session.device_name(), session.threads(), session.plan());
+        log::info!("{device}, {threads} threads, {plan:?}");
         Ok(session)
     }
 }

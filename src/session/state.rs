@@ -1,7 +1,6 @@
 //! Keys and values as bytes, to be kept elsewhere and taken on again.
 
 use super::Session;
-use crate::backend::Backend;
 use crate::{Error, Result};
 
 impl Session {

@@ -1,6 +1,8 @@
 //! What several tests need: the shared reference material, and visible skips where it is absent.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod device;
+
 use attar::{Gguf, Options, Session};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,17 @@ pub(crate) fn own(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The bundled model, and the checkpoints of all families.
+pub(crate) fn own_models() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(own("tests/golden")).expect("tests/golden");
+    let goldens = folder.map(|entry| entry.expect("a readable folder").path());
+    let mut models: Vec<_> =
+        goldens.filter(|path| path.extension().is_some_and(|e| e == "gguf")).collect();
+    assert!(models.len() >= 6, "only {} checkpoints", models.len());
+    models.push(own("models/attar-stories.gguf"));
+    models
+}
+
 /// A session over a file with an exact f32 cache.
 pub(crate) fn open(path: &Path, options: Options) -> Session {
     let gguf = Gguf::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -32,6 +45,16 @@ pub(crate) fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
     session.clear();
     session.feed_each(ids, &mut |_, logits| all.extend_from_slice(logits)).expect("valid ids");
     all
+}
+
+/// Values as they are, also where they are no numbers.
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Some tokens of a vocabulary.
+pub(crate) fn any_ids(vocab_len: usize, len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| (i * 7919 + 13) % vocab_len as u32).collect()
 }
 
 /// Mean squared error over the mean square of what is expected.

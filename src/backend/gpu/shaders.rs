@@ -97,7 +97,6 @@ impl Shader {
         let format = format.map_or([""; 4], format_source);
         [&[reduce], &format[..], &[self.source]].concat().join("\n")
     }
-
 }
 
 /// Which pipeline: the shader, a format where it reads weights, and constants that are not their default.
