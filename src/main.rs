@@ -6,6 +6,7 @@ mod main {
     pub(crate) mod allocations;
     pub(crate) mod bench;
     pub(crate) mod chat;
+    pub(crate) mod device;
     pub(crate) mod generate;
     pub(crate) mod inspect;
     pub(crate) mod logits;
@@ -22,8 +23,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, inspect, logits, perplexity, quantize, random, run, score, terminal,
-    tokenize,
+    allocations, bench, chat, device, inspect, logits, perplexity, quantize, random, run, score,
+    terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -58,6 +59,7 @@ enum Command {
     Quantize(quantize::Args),
     Bench(bench::Args),
     Random(random::Args),
+    Devices(device::ListArgs),
 }
 
 fn main() -> ExitCode {
@@ -79,8 +81,9 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
+        Command::Devices(args) => device::list(args),
     };
-    match result {
+    match result.and_then(|()| device::report()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Cancelled) => ExitCode::from(terminal::INTERRUPTED),
         Err(error) => {

@@ -4,9 +4,14 @@
 //! allocates. The logits of a token depend on the tokens before it and on nothing else: not on the
 //! number of threads, nor on how the tokens were divided among calls.
 
+mod choose;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod score;
 mod state;
 
+#[cfg(feature = "gpu")]
+pub use gpu::GpuLayers;
 pub use score::{Score, log_probability, log_total};
 
 use crate::arch::{self, LoadOptions};
@@ -190,14 +195,20 @@ impl Session {
     /// # Errors
     /// As [`Session::feed`]; [`Error::Cancelled`] once `go_on` says no.
     pub fn feed_while(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<&[f32]> {
+        let last = self.append(ids, go_on)?;
+        ask(go_on)?;
+        self.decoder.logits(&mut *self.backend, last, 1)
+    }
+
+    /// Appends tokens; says which row of the last batch is the last of them.
+    fn append(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<usize> {
         self.check(ids)?;
         let mut count = 0;
         for ids in ids.chunks(self.decoder.shape.batch_len) {
             self.advance(ids, go_on)?;
             count = ids.len();
         }
-        ask(go_on)?;
-        self.decoder.logits(&mut *self.backend, count - 1, 1)
+        Ok(count - 1)
     }
 
     /// Appends tokens and calls `each(i, logits that follow the i-th)` for all of them in order.

@@ -120,6 +120,11 @@ impl Gpu {
         &self.device.info
     }
 
+    /// Whether the device has room for `bytes` more.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.device.has_room(bytes as u64)
+    }
+
     /// Dispatches and submissions so far.
     pub fn counts(&self) -> (u64, u64) {
         self.recorder.as_ref().map_or((0, 0), |r| (r.dispatches, r.submissions))

@@ -152,18 +152,15 @@ impl Generator {
             generation_time: Duration::ZERO,
             stop: Stop::Length,
         };
-        let mut fed = self.feed(ids);
+        let mut chosen = self.choose(ids);
         report.prompt_time = start.elapsed();
         let start = Instant::now();
         while report.generated_tokens < len {
-            match fed {
-                Err(Error::Cancelled) => report.stop = Stop::Interrupted,
-                other => other?,
-            }
-            if report.stop == Stop::Interrupted {
+            if chosen == Err(Error::Cancelled) {
+                report.stop = Stop::Interrupted;
                 break;
             }
-            let id = self.sampler.sample(&mut self.logits);
+            let id = chosen?;
             self.sampler.accept(id);
             if self.tokenizer.is_end_of_text(id) {
                 report.stop = Stop::EndOfText;
@@ -178,7 +175,7 @@ impl Generator {
                 report.stop = Stop::ContextFull;
                 break;
             }
-            fed = self.feed(&[id]);
+            chosen = self.choose(&[id]);
         }
         each(self.stream.finish())?;
         report.generation_time = start.elapsed();
@@ -187,15 +184,13 @@ impl Generator {
 
     /// Feeds one token and chooses the next.
     pub(crate) fn step(&mut self, id: u32) -> Result<u32> {
-        self.feed(&[id])?;
-        let id = self.sampler.sample(&mut self.logits);
+        let id = self.choose(&[id])?;
         self.sampler.accept(id);
         self.stream.push(&self.tokenizer, id)?;
         Ok(id)
     }
 
-    fn feed(&mut self, ids: &[u32]) -> Result<()> {
-        self.logits.copy_from_slice(self.session.feed(ids)?);
-        Ok(())
+    fn choose(&mut self, ids: &[u32]) -> Result<u32> {
+        self.session.choose(ids, &mut self.sampler, &mut self.logits)
     }
 }

@@ -1,5 +1,6 @@
 //! `attar logits`: what the model makes of given tokens, number by number.
 
+use super::device::DeviceArgs;
 use super::model::{self, Cache, SessionArgs};
 use super::terminal;
 use attar::{Error, Result};
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Threads [default: one a core]
     #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Tokens processed together at most: more would only take memory.
@@ -40,7 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let ids = read_ids(&args.ids_file)?;
     let gguf = model::open(Some(&args.model))?;
     let batch = args.chunk.unwrap_or(ids.len()).clamp(1, CHUNK_MAX);
-    let sizes = SessionArgs { ctx: ids.len().max(1), threads: args.threads, batch };
+    let (ctx, threads, device) = (ids.len().max(1), args.threads, args.device);
+    let sizes = SessionArgs { ctx, threads, batch, device };
     let mut session = sizes.open(&gguf, args.cache)?;
     terminal::cancel_on_interrupt(session.cancel_flag())?;
     let name = args.out.file_name().and_then(|name| name.to_str()).unwrap_or("logits");

@@ -1,5 +1,6 @@
 //! Options about the model and its session, shared by commands.
 
+use super::device::DeviceArgs;
 use attar::bytes::Bytes;
 use attar::{Error, Format, Gguf, Options, Result, Session, kernels};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub(crate) struct SessionArgs {
     /// Tokens of a prompt to process together [default: 512]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) batch: usize,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 /// Encodings of the key-value cache.
@@ -59,7 +62,7 @@ impl SessionArgs {
 
     /// A session over the model.
     pub(crate) fn open(&self, gguf: &Gguf, cache: Cache) -> Result<Session> {
-        let session = Session::open(gguf, &self.options(cache)?)?;
+        let session = self.device.open(gguf, &self.options(cache)?)?;
         let (device, threads, plan) = (session.device_name(), session.threads(), session.plan());
         log::info!("{device}, {threads} threads, {plan:?}");
         Ok(session)

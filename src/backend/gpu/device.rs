@@ -46,6 +46,9 @@ pub(super) struct Device {
     failure: Arc<Mutex<Option<String>>>,
 }
 
+/// Room is looked for in pieces of this size.
+const ROOM_STEP_BYTES: u64 = 1 << 28;
+
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
@@ -142,6 +145,23 @@ impl Device {
             None => Ok(made),
             Some(e) => Err(failed(&format!("cannot make {what} on {}: {e}", self.info.name))),
         }
+    }
+
+    /// Whether the device has room for `bytes` more; claims and gives back as much to find out.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let mut taken = Vec::new();
+        let mut left = bytes;
+        while left > 0 {
+            let size = left.min(self.binding_bytes_max).min(ROOM_STEP_BYTES).next_multiple_of(16);
+            let usage = wgpu::BufferUsages::STORAGE;
+            let descriptor =
+                wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+            let made = self.scoped("room", || self.device.create_buffer(&descriptor));
+            let Ok(buffer) = made else { return false };
+            taken.push(buffer);
+            left = left.saturating_sub(size);
+        }
+        true
     }
 
     /// The first error of work that was not waited for, if there was one.
