@@ -46,8 +46,9 @@ pub(super) struct Device {
     failure: Arc<Mutex<Option<String>>>,
 }
 
-/// Room is looked for in pieces of this size.
+/// Room is looked for in pieces of this size, and never for more than any device has.
 const ROOM_STEP_BYTES: u64 = 1 << 28;
+const ROOM_BYTES_MAX: u64 = 1 << 40;
 
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -149,6 +150,9 @@ impl Device {
 
     /// Whether the device has room for `bytes` more; claims and gives back as much to find out.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
+        if bytes > ROOM_BYTES_MAX {
+            return false;
+        }
         let mut taken = Vec::new();
         let mut left = bytes;
         while left > 0 {

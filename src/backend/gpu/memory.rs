@@ -2,7 +2,7 @@
 //! it at once and copies the weights, piece by piece from where they lie in their file.
 
 use super::device::Device;
-use super::layout::{self, PLANES, ROWS_STEP};
+use super::layout::{self, PLANES, ROWS_STEP, UNIT};
 use crate::backend::{CacheShape, RotaryShape, Row, View, Weight};
 use crate::gguf::Tensor;
 use crate::memory::text;
@@ -140,7 +140,8 @@ impl Memory {
     pub(super) fn add_vector(&mut self, tensor: &Tensor) -> Result<()> {
         let (format, len) = (tensor.format()?, tensor.row_len());
         let start = self.vectors.len();
-        self.vectors.resize((start + len).next_multiple_of(4), 0.0);
+        // A unit that is read in whole ends inside.
+        self.vectors.resize((start + len).next_multiple_of(UNIT), 0.0);
         format.info().dequantize(&tensor.bytes, &mut self.vectors[start..start + len]);
         self.weights.push(Held::Vector(start as u32));
         Ok(())
