@@ -1,11 +1,12 @@
 //! From steps to dispatches: which pipeline, which buffers, which numbers.
 
 use super::Gpu;
+use super::layout::{self, UNIT};
 use super::memory::{Id, Matrix, Piece};
 use super::shaders::{Id as Shader, Key};
 use super::steps::{Heads, Op, Place, Product, Products, Step};
 use crate::Result;
-use crate::backend::{NormKind, View};
+use crate::backend::{NormKind, Pairing, View, Weight};
 use attar_kernels::Format;
 
 /// Stands for a vector that is not there.
@@ -117,7 +118,7 @@ impl Gpu {
             }
             params = params.push(&values);
         }
-        let units = super::layout::units(cols) as u32;
+        let units = layout::units(cols) as u32;
         let weight = norm.and_then(|n| n.weight).map_or(0, |w| self.memory.vector(w) / 4);
         let slots = each[0].out.rows;
         let used = if routing.is_some() { slots / x.rows } else { 1 };
@@ -138,7 +139,7 @@ impl Gpu {
     }
 
     fn weighing(&self, shader: Shader, format: Format, cols: usize) -> Key {
-        Key::new(shader, Some(format)).when(cols % super::layout::UNIT != 0, "RAGGED")
+        Key::new(shader, Some(format)).when(!cols.is_multiple_of(UNIT), "RAGGED")
     }
 
     fn matmul(&mut self, products: &Products, piece: usize) -> Result<()> {
@@ -151,17 +152,17 @@ impl Gpu {
         let params = Params::new(&planes)
             .push(&[out + first as u32, stride, rows, columns])
             .push(&self.at_fours(x))
-            .push(&[super::layout::units(cols) as u32, cols as u32, bias, u32::from(add)]);
+            .push(&[layout::units(cols) as u32, cols as u32, bias, u32::from(add)]);
         let key = self.weighing(Shader::Matmul, format, cols);
         let buffers = [buffer, self.id(x), self.fixed.vectors, self.id(product.out)];
         self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), 1])
     }
 
-    fn embed(&mut self, out: View, table: crate::backend::Weight) -> Result<()> {
+    fn embed(&mut self, out: View, table: Weight) -> Result<()> {
         for piece in 0..self.memory.matrix(table).pieces.len() {
             let Matrix { format, cols, .. } = *self.memory.matrix(table);
             let Piece { buffer, planes, first, end } = self.memory.matrix(table).pieces[piece];
-            let units = super::layout::units(cols) as u32;
+            let units = layout::units(cols) as u32;
             let params = Params::new(&planes).push(&self.at(out)).push(&[
                 first as u32,
                 end as u32,
@@ -210,8 +211,7 @@ impl Gpu {
         let value_len = store.map_or(0, |(_, value)| value.width as u32 / count(key).max(1));
         let turning = rotary.map(|r| &self.memory.rotaries[r.0 as usize]);
         let pairs = turning.map_or(0, |t| t.shape.frequencies.len() as u32);
-        let adjacent =
-            turning.is_some_and(|t| t.shape.pairing == crate::backend::Pairing::Adjacent);
+        let adjacent = turning.is_some_and(|t| t.shape.pairing == Pairing::Adjacent);
         let cache = store.map(|(cache, _)| self.memory.caches[cache.0 as usize]);
         let ((query_norm, query_eps), (key_norm, key_eps)) = (norm(query), norm(key));
         let params = Params::default()
@@ -257,8 +257,7 @@ impl Gpu {
             .push(&sizes.map(|n| n as u32))
             .float(scale);
         let key = Key::new(Shader::Attention, None).when(shape.format == Format::F16, "HALF");
-        let Gpu { fixed, .. } = self;
-        let (partials, rows) = (fixed.partials, fixed.rows);
+        let (partials, rows) = (self.fixed.partials, self.fixed.rows);
         let buffers = [self.id(query), cache.keys, cache.values, rows, self.id(out), partials];
         let grid = [parts as u32, shape.query_heads as u32, query.rows as u32];
         self.dispatch(&key, &buffers, &params, grid)?;
@@ -311,22 +310,23 @@ impl Gpu {
                 let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
                 self.dispatch(&Key::new(Shader::Combine, None), &buffers, &params, grid)
             }
-            Op::Copy { out, x } => self.map(0, out, Other::Rows(x)),
-            Op::Add { x, y } => self.map(1, x, Other::Rows(y)),
-            Op::AddBias { x, bias } => self.map(2, x, Other::Vector(self.memory.vector(bias))),
-            Op::Scale { x, factor } => self.map(3, x, Other::Factor(factor)),
-            Op::ScaleRows { x, gate } => self.map(4, x, Other::Rows(gate)),
+            Op::Copy { out, x } => self.map(Map::Copy, out, Other::Rows(x)),
+            Op::Add { x, y } => self.map(Map::Add, x, Other::Rows(y)),
+            Op::AddBias { x, bias } => {
+                self.map(Map::AddBias, x, Other::Vector(self.memory.vector(bias)))
+            }
+            Op::Scale { x, factor } => self.map(Map::Scale, x, Other::Factor(factor)),
+            Op::ScaleRows { x, gate } => self.map(Map::ScaleRows, x, Other::Rows(gate)),
             Op::ScaleExperts { x, factors, routing } => {
                 let routes = self.memory.routings[routing.0 as usize].id;
-                self.map(5, x, Other::Experts(self.memory.vector(factors), routes))
+                self.map(Map::ScaleExperts, x, Other::Experts(self.memory.vector(factors), routes))
             }
-            Op::Swiglu { gate, up } => self.map(6, gate, Other::Rows(up)),
+            Op::Swiglu { gate, up } => self.map(Map::Swiglu, gate, Other::Rows(up)),
             Op::Matmul { .. } | Op::MatmulExperts { .. } => unreachable!("products are steps"),
         }
     }
 
-    /// One of the operations of `map`, by its number there.
-    fn map(&mut self, operation: u32, out: View, other: Other) -> Result<()> {
+    fn map(&mut self, operation: Map, out: View, other: Other) -> Result<()> {
         let (from, at, routes, factor) = match other {
             Other::Rows(view) => {
                 assert!(view.buffer != out.buffer, "inputs lie in other buffers");
@@ -341,7 +341,7 @@ impl Gpu {
             .push(&at)
             .push(&[out.width as u32, out.rows as u32])
             .float(factor);
-        let key = Key::new(Shader::Map, None).with("OPERATION", operation);
+        let key = Key::new(Shader::Map, None).with("OPERATION", operation as u32);
         let buffers = [from, routes, self.id(out)];
         let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
         self.dispatch(&key, &buffers, &params, grid)
@@ -357,6 +357,18 @@ impl Gpu {
         let recorder = self.recorder.as_mut().expect("sealed before it runs");
         recorder.push(&self.device, &self.memory, key, buffers, &params.0, grid)
     }
+}
+
+/// The operations of the shader `map`, by their numbers there.
+#[derive(Clone, Copy)]
+enum Map {
+    Copy,
+    Add,
+    AddBias,
+    Scale,
+    ScaleRows,
+    ScaleExperts,
+    Swiglu,
 }
 
 /// What an operation of `map` takes besides its output.

@@ -217,11 +217,13 @@ impl List<'_> {
                 }
             }
         }
-        if let (1, None, Some(Op::Add { x: sum, y })) = (products.count, routing, self.op(end)) {
-            if y == first.out && sum.buffer != x.buffer && self.is_dead(y, end + 1) {
-                products.each[0].out = sum;
-                return Some((Products { add: true, ..products }, end + 1));
-            }
+        if let (1, None, Some(Op::Add { x: sum, y })) = (products.count, routing, self.op(end))
+            && y == first.out
+            && sum.buffer != x.buffer
+            && self.is_dead(y, end + 1)
+        {
+            products.each[0].out = sum;
+            return Some((Products { add: true, ..products }, end + 1));
         }
         Some((products, end))
     }
