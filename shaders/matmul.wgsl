@@ -1,6 +1,10 @@
 // out = bias + W x, or out += W x, for many input rows. A workgroup of 64 makes 64 rows of the matrix for
 // 64 input rows, a lane 8 of 8. Both sides pass through the workgroup's memory in steps of 32 columns.
+//
+// With EXPERTS the matrix is a stack of one an expert, and what it multiplies are that expert's slots, which
+// `group` has put in order.
 
+override EXPERTS: bool = false;
 override RAGGED: bool = false; // the width is no multiple of 32
 
 const NONE = 0xffffffffu;
@@ -17,12 +21,18 @@ struct Params {
     width: u32,
     bias: u32,
     add: u32,
+    stack: u32,    // rows from one expert's matrix to the next
+    first: u32,    // expert whose matrix comes first here
+    order: u32,    // starts in `routes`
+    starts: u32,
+    used: u32,     // slots that share an input row
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> vectors: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read> routes: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 // [column of the step][row / 4], four rows a vector.
 var<workgroup> left: array<vec4<f32>, 512>;
@@ -41,7 +51,15 @@ fn put_right(k: u32, lane: u32, values: vec4<f32>) {
     }
 }
 
-fn load(row: u32, column: u32, u: u32, lane: u32) {
+// Columns of the output are input rows, or slots.
+fn slot_of(column: u32, start: u32) -> u32 {
+    if EXPERTS {
+        return routes[p.order + start + column];
+    }
+    return column;
+}
+
+fn load(row: u32, source: u32, u: u32, lane: u32) {
     let w = unit(p.planes, row * p.units + u);
     for (var i = 0u; i < 4u; i++) {
         put_left(i * 4u, lane, w.a[i] * w.scale.x - w.min.x);
@@ -49,7 +67,7 @@ fn load(row: u32, column: u32, u: u32, lane: u32) {
     }
     for (var i = 0u; i < 8u; i++) {
         let at = u * 8u + i;
-        var v = x[p.x + column * p.x_stride + at];
+        var v = x[p.x + source * p.x_stride + at];
         if RAGGED {
             let columns = vec4<u32>(at * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
             v = select(vec4<f32>(0.0), v, columns < vec4<u32>(p.width));
@@ -58,11 +76,11 @@ fn load(row: u32, column: u32, u: u32, lane: u32) {
     }
 }
 
-fn put_one(row: u32, column: u32, value: f32) {
-    if row >= p.rows || column >= p.columns {
+fn put_one(row: u32, slot: u32, value: f32) {
+    if row >= p.rows {
         return;
     }
-    let at = p.out + column * p.out_stride + row;
+    let at = p.out + slot * p.out_stride + row;
     var sum = value;
     if p.bias != NONE {
         let b = p.bias + row;
@@ -74,10 +92,22 @@ fn put_one(row: u32, column: u32, value: f32) {
     out[at] = sum;
 }
 
-fn put(row: u32, column: u32, low: vec4<f32>, high: vec4<f32>) {
-    for (var i = 0u; i < 4u; i++) {
-        put_one(row + i, column, low[i]);
-        put_one(row + 4u + i, column, high[i]);
+// The columns of a lane.
+struct Columns {
+    first: u32,
+    count: u32, // of all
+    start: u32, // of the expert's slots
+}
+
+fn put(row: u32, i: u32, columns: Columns, low: vec4<f32>, high: vec4<f32>) {
+    let column = columns.first + i;
+    if column >= columns.count {
+        return;
+    }
+    let slot = slot_of(column, columns.start);
+    for (var r = 0u; r < 4u; r++) {
+        put_one(row + r, slot, low[r]);
+        put_one(row + 4u + r, slot, high[r]);
     }
 }
 
@@ -86,8 +116,19 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = min(group.x * 64u + lane, p.rows - 1u);
-    let column = min(group.y * 64u + lane, p.columns - 1u);
+    var count = p.columns;
+    var start = 0u;
+    var row = min(group.x * 64u + lane, p.rows - 1u);
+    if EXPERTS {
+        start = routes[p.starts + p.first + group.z];
+        count = routes[p.starts + p.first + group.z + 1u] - start;
+        row += group.z * p.stack;
+    }
+    if group.y * 64u >= count {
+        return;
+    }
+    let column = min(group.y * 64u + lane, count - 1u);
+    let source = slot_of(column, start) / p.used;
     let r = (lane & 7u) * 2u; // this lane's rows and input rows, in fours
     let c = (lane >> 3u) * 2u;
     var a0 = vec4<f32>(0.0); var b0 = vec4<f32>(0.0);
@@ -100,7 +141,7 @@ fn main(
     var a7 = vec4<f32>(0.0); var b7 = vec4<f32>(0.0);
     for (var u = 0u; u < p.units; u++) {
         workgroupBarrier();
-        load(row, column, u, lane);
+        load(row, source, u, lane);
         workgroupBarrier();
         for (var k = 0u; k < 512u; k += 16u) {
             let low = left[k + r];
@@ -118,13 +159,13 @@ fn main(
         }
     }
     let first = group.x * 64u + r * 4u;
-    let own = group.y * 64u + c * 4u;
-    put(first, own, a0, b0);
-    put(first, own + 1u, a1, b1);
-    put(first, own + 2u, a2, b2);
-    put(first, own + 3u, a3, b3);
-    put(first, own + 4u, a4, b4);
-    put(first, own + 5u, a5, b5);
-    put(first, own + 6u, a6, b6);
-    put(first, own + 7u, a7, b7);
+    let columns = Columns(group.y * 64u + c * 4u, count, start);
+    put(first, 0u, columns, a0, b0);
+    put(first, 1u, columns, a1, b1);
+    put(first, 2u, columns, a2, b2);
+    put(first, 3u, columns, a3, b3);
+    put(first, 4u, columns, a4, b4);
+    put(first, 5u, columns, a5, b5);
+    put(first, 6u, columns, a6, b6);
+    put(first, 7u, columns, a7, b7);
 }

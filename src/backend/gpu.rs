@@ -261,8 +261,9 @@ impl Backend for Gpu {
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
         let slots = rows.saturating_mul(used);
-        let id = self.memory.claim(slots as u64 * 8);
-        self.memory.routings.push(Routes { id, used, weights: slots as u32 });
+        let id = self.memory.claim((slots as u64 * 3 + EXPERTS_MAX as u64 + 1) * 4);
+        let [weights, order, starts] = [1, 2, 3].map(|n| (n * slots) as u32);
+        self.memory.routings.push(Routes { id, used, weights, order, starts });
         Ok(Routing(self.memory.routings.len() as u32 - 1))
     }
 

@@ -6,7 +6,7 @@ use super::memory::{Id, Matrix, Piece};
 use super::shaders::{Id as Shader, Key};
 use super::steps::{Heads, Op, Place, Product, Products, Step};
 use crate::Result;
-use crate::backend::{NormKind, Pairing, View, Weight};
+use crate::backend::{NormKind, Pairing, RouteShape, Routing, View, Weight};
 use attar_kernels::Format;
 
 /// Stands for a vector that is not there.
@@ -82,7 +82,13 @@ impl Gpu {
     }
 
     fn takes_rows(&self, products: &Products) -> bool {
-        products.routing.is_some() || products.x.rows <= MATVEC_ROWS_MAX
+        let rows = match products.routing {
+            Some(routing) => {
+                products.each[0].out.rows / self.memory.routings[routing.0 as usize].used
+            }
+            None => products.x.rows,
+        };
+        rows <= MATVEC_ROWS_MAX
     }
 
     /// The part of a product that one piece makes, as `matvec` reads it.
@@ -143,19 +149,28 @@ impl Gpu {
     }
 
     fn matmul(&mut self, products: &Products, piece: usize) -> Result<()> {
-        let Products { each: [product, ..], x, add, .. } = *products;
-        let Matrix { format, cols, .. } = *self.memory.matrix(product.w);
+        let Products { each: [product, ..], x, add, routing, .. } = *products;
+        let Matrix { format, cols, stack, experts, rows: all, .. } = *self.memory.matrix(product.w);
         let Piece { buffer, planes, first, end } = self.memory.matrix(product.w).pieces[piece];
-        let (rows, columns) = ((end - first) as u32, x.rows as u32);
+        // Of a stack a piece has whole matrices, of one matrix some rows.
+        let (row, rows, [expert, count]) = match experts {
+            1 => (first as u32, (end - first) as u32, [0, 1]),
+            _ => (0, all as u32, [first as u32, (end - first) as u32]),
+        };
+        let columns = product.out.rows as u32;
         let [out, stride] = self.at(product.out);
-        let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + first as u32);
+        let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + row);
+        let routes = routing.map(|r| self.memory.routings[r.0 as usize]);
+        let [order, starts] = routes.map_or([0; 2], |r| [r.order, r.starts]);
         let params = Params::new(&planes)
-            .push(&[out + first as u32, stride, rows, columns])
+            .push(&[out + row, stride, rows, columns])
             .push(&self.at_fours(x))
-            .push(&[layout::units(cols) as u32, cols as u32, bias, u32::from(add)]);
-        let key = self.weighing(Shader::Matmul, format, cols);
-        let buffers = [buffer, self.id(x), self.fixed.vectors, self.id(product.out)];
-        self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), 1])
+            .push(&[layout::units(cols) as u32, cols as u32, bias, u32::from(add)])
+            .push(&[stack as u32, expert, order, starts, columns / x.rows as u32]);
+        let key = self.weighing(Shader::Matmul, format, cols).when(routes.is_some(), "EXPERTS");
+        let routes = routes.map_or(self.fixed.dummy, |r| r.id);
+        let buffers = [buffer, self.id(x), self.fixed.vectors, routes, self.id(product.out)];
+        self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), count])
     }
 
     fn embed(&mut self, out: View, table: Weight) -> Result<()> {
@@ -274,6 +289,25 @@ impl Gpu {
         self.dispatch(&Key::new(Shader::Merge, None), &buffers, &params, grid)
     }
 
+    /// Chooses experts, and where there are many rows puts their slots in order.
+    fn route(&mut self, routing: Routing, scores: View, shape: RouteShape) -> Result<()> {
+        let routes = self.memory.routings[routing.0 as usize];
+        let params = Params::default()
+            .push(&self.at(scores))
+            .push(&[scores.width as u32, shape.used as u32, u32::from(shape.normalize)])
+            .float(shape.scale)
+            .push(&[routes.weights]);
+        let buffers = [self.id(scores), routes.id];
+        let grid = [scores.rows as u32, 1, 1];
+        self.dispatch(&Key::new(Shader::Route, None), &buffers, &params, grid)?;
+        if scores.rows <= MATVEC_ROWS_MAX {
+            return Ok(());
+        }
+        let slots = (scores.rows * shape.used) as u32;
+        let params = Params::new(&[slots, scores.width as u32, routes.order, routes.starts]);
+        self.dispatch(&Key::new(Shader::Group, None), &[routes.id], &params, [1; 3])
+    }
+
     fn single(&mut self, op: Op) -> Result<()> {
         match op {
             Op::Embed { out, table } => self.embed(out, table),
@@ -288,17 +322,7 @@ impl Gpu {
                 let key = Some(Heads { x, count, norm: None });
                 self.place(Place { query: None, key, rotary: None, store: Some((cache, value)) })
             }
-            Op::Route { routing, scores, shape } => {
-                let routes = self.memory.routings[routing.0 as usize];
-                let params = Params::default()
-                    .push(&self.at(scores))
-                    .push(&[scores.width as u32, shape.used as u32, u32::from(shape.normalize)])
-                    .float(shape.scale)
-                    .push(&[routes.weights]);
-                let buffers = [self.id(scores), routes.id];
-                let grid = [scores.rows as u32, 1, 1];
-                self.dispatch(&Key::new(Shader::Route, None), &buffers, &params, grid)
-            }
+            Op::Route { routing, scores, shape } => self.route(routing, scores, shape),
             Op::Combine { out, x, routing } => {
                 let routes = self.memory.routings[routing.0 as usize];
                 let params = Params::default().push(&self.at(out)).push(&self.at(x)).push(&[

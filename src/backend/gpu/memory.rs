@@ -71,8 +71,11 @@ pub(super) struct KeyValues {
 pub(super) struct Routes {
     pub(super) id: Id,
     pub(super) used: usize,
-    /// Where weights start, behind the experts.
+    /// Where weights start, behind the experts of all slots.
     pub(super) weights: u32,
+    /// Where slots in the order of their experts start, and where these begin.
+    pub(super) order: u32,
+    pub(super) starts: u32,
 }
 
 pub(super) struct Turning {

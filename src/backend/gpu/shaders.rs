@@ -45,13 +45,14 @@ macro_rules! shaders {
 shaders! {
     Embed "embed" true false [Read Read Write],
     Matvec "matvec" true true [Read Read Read Read Write Write Write],
-    Matmul "matmul" true false [Read Read Read Write],
+    Matmul "matmul" true false [Read Read Read Read Write],
     Norm "norm" false true [Read Read Write],
     Place "place" false true [Read Read Read Read Write Write Write Write],
     Attention "attention" false true [Read Read Read Read Write Write],
     Merge "merge" false false [Read Write],
     Map "map" false false [Read Read Write],
     Route "route" false true [Write Write],
+    Group "group" false false [Write],
     Combine "combine" false false [Read Read Write],
     Largest "largest" false false [Read Read Write],
 }
