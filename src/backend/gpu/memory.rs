@@ -327,14 +327,8 @@ impl KeyValues {
                 shape.format.info().name
             )));
         }
-        let lines = [shape.sequences, shape.heads, shape.context_len]
-            .iter()
-            .try_fold(1u64, |product, n| product.checked_mul(*n as u64));
-        let of = |bytes: usize| lines.and_then(|lines| lines.checked_mul(bytes as u64));
-        of(key).zip(of(value)).ok_or_else(|| {
-            let len = shape.context_len;
-            Error::Limit(text!("a cache of {len} positions has more bytes than addresses"))
-        })
+        let (keys, values) = shape.bytes()?;
+        Ok((keys as u64, values as u64))
     }
 
     /// Bytes from `positions` of each head of each sequence: offsets and lengths in keys and values.
