@@ -113,7 +113,7 @@ pub(super) struct Key {
 
 /// Constants of shaders besides the number of lanes.
 const CONSTANTS: [&str; 7] =
-    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "HALF", "IN_PLACE"];
+    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "CACHE", "IN_PLACE"];
 
 impl Key {
     pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
