@@ -149,7 +149,8 @@ typedef struct attar_limits {
   uint32_t max_layers;
 } attar_limits;
 
-enum { ATTAR_KV_DEFAULT = 0, ATTAR_KV_F32 = 1, ATTAR_KV_F16 = 2 };                      /* default: F16 */
+/* Default: F16. Q8_0 needs heads of a multiple of 32 numbers, else ATTAR_E_UNSUPPORTED. */
+enum { ATTAR_KV_DEFAULT = 0, ATTAR_KV_F32 = 1, ATTAR_KV_F16 = 2, ATTAR_KV_Q8_0 = 3 };
 enum { ATTAR_NUMERIC_FAST = 0, ATTAR_NUMERIC_PORTABLE = 1 };                            /* today the same */
 enum { ATTAR_DEVICE_CPU = 0, ATTAR_DEVICE_GPU = 1 };                                    /* GPU: unsupported */
 enum { ATTAR_RESIDENCY_MAP = 0, ATTAR_RESIDENCY_COPY = 1, ATTAR_RESIDENCY_STREAM = 2 }; /* stream: unsupported */

@@ -213,14 +213,17 @@ impl FormatInfo {
         }
     }
 
-    /// Writes numbers in a float format. [`FormatInfo::quantize`] does it too, but brings the rounding of
-    /// every format into a program, 25 KB.
+    /// [`FormatInfo::quantize`] for the formats that keys and values may have, floats and Q8_0. The rounding
+    /// of all formats would bring 25 KB into a program.
     pub fn write(&self, src: &[f32], dst: &mut [u8]) {
-        let Layout::Float { write, .. } = self.layout else {
-            panic!("blocks are written by quantize")
-        };
-        assert!(dst.len() == self.row_bytes(src.len()));
-        write(src, dst);
+        assert!(dst.len() == self.row_bytes(src.len()) && src.len().is_multiple_of(self.block_len));
+        match self.layout {
+            Layout::Float { write, .. } => write(src, dst),
+            Layout::Blocks { .. } => {
+                assert!(self.format == Format::Q8_0, "other blocks are written by quantize");
+                q8_0::quantize(src, dst);
+            }
+        }
     }
 
     /// Packs f32 into whole blocks by plain rounding; `src` is a multiple of the block long. A block
@@ -228,8 +231,7 @@ impl FormatInfo {
     pub fn quantize(&self, src: &[f32], dst: &mut [u8]) {
         assert!(dst.len() == self.row_bytes(src.len()) && src.len().is_multiple_of(self.block_len));
         match self.format {
-            Format::F32 | Format::F16 | Format::BF16 => self.write(src, dst),
-            Format::Q8_0 => q8_0::quantize(src, dst),
+            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_0 => self.write(src, dst),
             Format::Q4_0 => q4_0::quantize(src, dst),
             Format::Q4_1 => q4_1::quantize(src, dst),
             Format::Q5_0 => q5_0::quantize(src, dst),

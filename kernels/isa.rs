@@ -174,7 +174,8 @@ impl Isa {
     }
 
     /// `out[c, d] = sum over t of weights[c, t] * rows[t, d]`, adding in the order of `t`; `out` is
-    /// `[cols, width]`, `weights` is `[cols, count]`, `rows` is `[count, width]` in `format`, F32 or F16.
+    /// `[cols, width]`, `weights` is `[cols, count]`, `rows` is `[count, width]` in `format`: F32, F16 or
+    /// Q8_0.
     pub fn weighted_sum(
         &self,
         format: Format,
@@ -183,9 +184,11 @@ impl Isa {
         weights: &[f32],
         cols: usize,
     ) {
-        assert!(matches!(format, Format::F32 | Format::F16));
+        assert!(matches!(format, Format::F32 | Format::F16 | Format::Q8_0));
         assert!(cols > 0 && out.len().is_multiple_of(cols) && weights.len().is_multiple_of(cols));
-        assert!(rows.len() == weights.len() / cols * format.info().row_bytes(out.len() / cols));
+        let (info, width) = (format.info(), out.len() / cols);
+        assert!(width.is_multiple_of(info.block_len));
+        assert!(rows.len() == weights.len() / cols * info.row_bytes(width));
         // SAFETY: as in `matvec`.
         unsafe { (self.weighted_sum[format as usize])(out, rows, weights, cols) }
     }

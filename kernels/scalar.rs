@@ -48,6 +48,7 @@ const MATVEC: [MatVec; Format::COUNT] = per_format!(matvec);
 const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     let mut table: [WeightedSum; Format::COUNT] = [weighted_sum_f32; Format::COUNT];
     table[Format::F16 as usize] = weighted_sum_f16;
+    table[Format::Q8_0 as usize] = weighted_sum_q8_0;
     table
 };
 
@@ -139,13 +140,38 @@ fn weighted_sum_float<const BYTES: usize>(
     cols: usize,
     value: fn(&[u8; BYTES]) -> f32,
 ) {
+    each_row(out, rows, weights, cols, |out, row, weight| {
+        for (y, v) in out.iter_mut().zip(row.as_chunks::<BYTES>().0) {
+            *y += weight * value(v);
+        }
+    });
+}
+
+fn weighted_sum_q8_0(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+    each_row(out, rows, weights, cols, |out, row, weight| {
+        for (out, block) in out.as_chunks_mut::<32>().0.iter_mut().zip(row.as_chunks::<34>().0) {
+            let scale = f16_to_f32([block[0], block[1]]);
+            for (y, code) in out.iter_mut().zip(&block[2..]) {
+                *y += weight * (scale * f32::from(*code as i8));
+            }
+        }
+    });
+}
+
+/// Calls `add` with each column, from zeros on, and each row and its weight.
+#[inline(always)]
+fn each_row(
+    out: &mut [f32],
+    rows: &[u8],
+    weights: &[f32],
+    cols: usize,
+    add: impl Fn(&mut [f32], &[u8], f32),
+) {
     let (width, count) = (out.len() / cols, weights.len() / cols);
     out.fill(0.0);
     for (out, weights) in out.chunks_exact_mut(width).zip(weights.chunks_exact(count.max(1))) {
-        for (weight, row) in weights.iter().zip(rows.chunks_exact(width * BYTES)) {
-            for (y, v) in out.iter_mut().zip(row.as_chunks::<BYTES>().0) {
-                *y += weight * value(v);
-            }
+        for (weight, row) in weights.iter().zip(rows.chunks_exact(rows.len() / count.max(1))) {
+            add(out, row, *weight);
         }
     }
 }

@@ -2,7 +2,11 @@
 // (arXiv 2205.14135): positions pass in blocks of LANES, a running maximum keeps exponentials finite.
 // Where there are several parts, `merge` joins them.
 
-override HALF: bool = false; // the cache holds f16
+override CACHE: u32 = 0u; // the cache holds f32, f16, q8_0
+
+const F32 = 0u;
+const F16 = 1u;
+const Q8_0 = 2u;
 
 struct Params {
     query: u32,
@@ -17,6 +21,8 @@ struct Params {
     part_len: u32,     // positions of a part
     parts: u32,
     scale: f32,
+    key_scales: u32,   // where the scales of blocks begin, in words
+    value_scales: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -32,13 +38,18 @@ var<workgroup> weights: array<f32, LANES>;
 var<workgroup> low: array<vec4<f32>, LANES>;
 var<workgroup> high: array<vec4<f32>, LANES>;
 
+// Numbers that are read together.
+fn each() -> u32 {
+    return select(8u, 4u, CACHE == F32);
+}
+
 struct Eight {
     a: vec4<f32>,
-    b: vec4<f32>, // zero where a vector of the cache has only four
+    b: vec4<f32>, // zero where only four are read together
 }
 
 fn eight(v: vec4<u32>) -> Eight {
-    if HALF {
+    if CACHE == F16 {
         return Eight(
             vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y)),
             vec4<f32>(unpack2x16float(v.z), unpack2x16float(v.w)),
@@ -47,20 +58,45 @@ fn eight(v: vec4<u32>) -> Eight {
     return Eight(bitcast<vec4<f32>>(v), vec4<f32>(0.0));
 }
 
+// Eight values of q8_0: the first or the second half of a vector of codes, and the word their block's
+// scale is half of.
+fn eight_of_block(codes: vec4<u32>, scales: u32, i: u32) -> Eight {
+    let own = select(codes.xy, codes.zw, i % 2u == 1u);
+    let scale = unpack2x16float(scales)[i / 4u % 2u];
+    return Eight(scale * vec4<f32>(unpack4xI8(own.x)), scale * vec4<f32>(unpack4xI8(own.y)));
+}
+
+// The `i`-th eight, or four, numbers of a key.
+fn key(line: u32, i: u32) -> Eight {
+    if CACHE == Q8_0 {
+        let at = p.key_scales + line * ((p.key_len + 63u) / 64u) + i / 8u;
+        let scales = keys[at / 4u][at % 4u];
+        return eight_of_block(keys[line * (p.key_len / 16u) + i / 2u], scales, i);
+    }
+    return eight(keys[line * (p.key_len / each()) + i]);
+}
+
+fn value(line: u32, i: u32) -> Eight {
+    if CACHE == Q8_0 {
+        let at = p.value_scales + line * ((p.value_len + 63u) / 64u) + i / 8u;
+        let scales = values[at / 4u][at % 4u];
+        return eight_of_block(values[line * (p.value_len / 16u) + i / 2u], scales, i);
+    }
+    return eight(values[line * (p.value_len / each()) + i]);
+}
+
 fn four(i: u32) -> vec4<f32> {
     return vec4<f32>(q[i], q[i + 1u], q[i + 2u], q[i + 3u]);
 }
 
 // Query times key of the `line`-th line of the cache.
 fn score(line: u32) -> f32 {
-    let each = select(4u, 8u, HALF);
-    let len = p.key_len / each;
     var sum = 0.0;
-    for (var i = 0u; i < len; i++) {
-        let k = eight(keys[line * len + i]);
-        sum += dot(k.a, four(i * each));
-        if HALF {
-            sum += dot(k.b, four(i * each + 4u));
+    for (var i = 0u; i < p.key_len / each(); i++) {
+        let k = key(line, i);
+        sum += dot(k.a, four(i * each()));
+        if CACHE != F32 {
+            sum += dot(k.b, four(i * each() + 4u));
         }
     }
     return sum * p.scale;
@@ -79,8 +115,7 @@ fn main(in: Input) {
         q[i] = query[p.query + row * p.query_stride + head * p.key_len + i];
     }
     // A lane adds one vector of values of every `steps`-th position.
-    let each = select(4u, 8u, HALF);
-    let len = p.value_len / each;
+    let len = p.value_len / each();
     let steps = LANES / len;
     let own = in.lane % len;
     let step = in.lane / len;
@@ -107,7 +142,7 @@ fn main(in: Input) {
         if step < steps {
             let count = min(LANES, end - start);
             for (var j = step; j < count; j += steps) {
-                let v = eight(values[(lines + start + j) * len + own]);
+                let v = value(lines + start + j, own);
                 a += weights[j] * v.a;
                 b += weights[j] * v.b;
             }
@@ -124,12 +159,12 @@ fn main(in: Input) {
         a += low[j * len + in.lane];
         b += high[j * len + in.lane];
     }
-    let column = in.lane * each;
+    let column = in.lane * each();
     if p.parts == 1u {
         let at = p.out + row * p.out_stride + head * p.value_len + column;
         for (var i = 0u; i < 4u; i++) {
             out[at + i] = a[i] / sum;
-            if HALF {
+            if CACHE != F32 {
                 out[at + 4u + i] = b[i] / sum;
             }
         }
@@ -138,7 +173,7 @@ fn main(in: Input) {
     let at = ((row * p.heads * p.shared_by + head) * p.parts + part) * (p.value_len + 2u);
     for (var i = 0u; i < 4u; i++) {
         partials[at + column + i] = a[i];
-        if HALF {
+        if CACHE != F32 {
             partials[at + column + 4u + i] = b[i];
         }
     }

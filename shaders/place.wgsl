@@ -2,8 +2,10 @@
 // and puts keys and values into the cache. A workgroup has one head of one row: first those of `query`,
 // then those of `key` with `value`.
 
-override HALF: bool = false; // the cache holds f16
+override CACHE: u32 = 0u; // the cache holds f32, f16, q8_0
 
+const F16 = 1u;
+const Q8_0 = 2u;
 const NONE = 0xffffffffu;
 
 struct Params {
@@ -25,6 +27,8 @@ struct Params {
     key_eps: f32,
     context_len: u32,
     store: u32,
+    key_scales: u32,   // where the scales of blocks begin, in words
+    value_scales: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -62,12 +66,38 @@ fn rotate(row: u32, lane: u32) {
     }
 }
 
+// The scale of the 32 values of `head` that are block `b`. A value that is not finite has the greatest bits.
+fn scale(b: u32) -> f32 {
+    var most = 0u;
+    for (var i = 32u * b; i < 32u * b + 32u; i++) {
+        most = max(most, bitcast<u32>(head[i]) & 0x7fffffffu);
+    }
+    return bitcast<f32>(most) / 127.0;
+}
+
 // The word `i` of a line of the cache made of `head`.
 fn packed(i: u32) -> u32 {
-    if HALF {
+    if CACHE == F16 {
         return pack2x16float(vec2<f32>(head[2u * i], head[2u * i + 1u]));
     }
+    if CACHE == Q8_0 {
+        let s = scale(i / 8u);
+        let inverse = select(1.0 / s, 0.0, s == 0.0);
+        let v = vec4<f32>(head[4u * i], head[4u * i + 1u], head[4u * i + 2u], head[4u * i + 3u]);
+        let scaled = v * inverse;
+        // Half a code is rounded away from zero.
+        return pack4xI8(vec4<i32>(scaled + select(vec4<f32>(-0.5), vec4<f32>(0.5), scaled >= vec4<f32>(0.0))));
+    }
     return bitcast<u32>(head[i]);
+}
+
+// The scales of blocks `2 * i` and `2 * i + 1` of a line of `len` values made of `head`.
+fn scales(i: u32, len: u32) -> u32 {
+    let second = 2u * i + 1u;
+    if second < len / 32u {
+        return pack2x16float(vec2<f32>(scale(2u * i), scale(second)));
+    }
+    return pack2x16float(vec2<f32>(scale(2u * i), 0.0));
 }
 
 @compute @workgroup_size(LANES)
@@ -105,11 +135,17 @@ fn main(in: Input) {
     if !is_key || p.store == 0u {
         return;
     }
-    let each = select(1u, 2u, HALF); // values a word
+    let each = 1u << CACHE; // values a word
     let place = rows[row];
     let line = (place.x * p.heads + h) * p.context_len + place.y;
     for (var i = in.lane; i < p.key_len / each; i += LANES) {
         keys[line * (p.key_len / each) + i] = packed(i);
+    }
+    if CACHE == Q8_0 {
+        let words = (p.key_len + 63u) / 64u;
+        for (var i = in.lane; i < words; i += LANES) {
+            keys[p.key_scales + line * words + i] = scales(i, p.key_len);
+        }
     }
     workgroupBarrier();
     for (var i = in.lane; i < p.value_len; i += LANES) {
@@ -118,5 +154,11 @@ fn main(in: Input) {
     workgroupBarrier();
     for (var i = in.lane; i < p.value_len / each; i += LANES) {
         values[line * (p.value_len / each) + i] = packed(i);
+    }
+    if CACHE == Q8_0 {
+        let words = (p.value_len + 63u) / 64u;
+        for (var i = in.lane; i < words; i += LANES) {
+            values[p.value_scales + line * words + i] = scales(i, p.value_len);
+        }
     }
 }

@@ -26,8 +26,9 @@ pub use gpu::{DeviceInfo, Gpu, GpuOptions};
 pub use split::Split;
 pub use threads::Executor;
 
-use crate::Result;
 use crate::gguf::Tensor;
+use crate::memory::text;
+use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::Format;
 
@@ -110,8 +111,40 @@ pub struct CacheShape {
     pub key_len: usize,
     /// Width of a value.
     pub value_len: usize,
-    /// F32 or F16.
+    /// F32, F16, or Q8_0 where heads are whole blocks.
     pub format: Format,
+}
+
+impl CacheShape {
+    /// Bytes of the keys and of the values.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another format or heads that are no whole blocks, [`Error::Limit`].
+    fn bytes(&self) -> Result<(usize, usize)> {
+        let Self { key_len, value_len, format, .. } = *self;
+        let info = format.info();
+        if !matches!(format, Format::F32 | Format::F16 | Format::Q8_0) {
+            let name = info.name;
+            return Err(Error::Unsupported(text!(
+                "a key-value cache in {name}; use f32, f16 or q8_0"
+            )));
+        }
+        if [key_len, value_len].iter().any(|len| !len.is_multiple_of(info.block_len)) {
+            let (name, block) = (info.name, info.block_len);
+            return Err(Error::Unsupported(text!(
+                "a key-value cache in {name} for keys of {key_len} and values of {value_len} \
+                 numbers; it needs multiples of {block}"
+            )));
+        }
+        let lines = [self.sequences, self.heads, self.context_len]
+            .iter()
+            .try_fold(1usize, |product, n| product.checked_mul(*n));
+        let of = |len: usize| lines.and_then(|lines| lines.checked_mul(info.row_bytes(len)));
+        of(key_len).zip(of(value_len)).ok_or_else(|| {
+            let len = self.context_len;
+            Error::Limit(text!("a cache of {len} positions has more bytes than addresses"))
+        })
+    }
 }
 
 /// How values pair up under rotation.

@@ -60,9 +60,13 @@ fn plan(gguf: &Gguf, options: &Options) -> Plan {
 fn an_arena_of_the_planned_size_is_just_enough() {
     let base = Options { context_len: 40, batch_len: 16, threads: 1, ..Options::default() };
     let lent = Options { executor: Some(&Backwards), threads: 0, cache: Format::F32, ..base };
+    let blocks = Options { cache: Format::Q8_0, ..lent };
+    let mut with_blocks = 0;
     for path in models() {
         let gguf = Gguf::open(&path).expect("a model");
-        for options in [base, lent] {
+        let whole = Session::plan_for(&gguf, &blocks).is_ok(); // where heads are whole blocks
+        with_blocks += usize::from(whole);
+        for options in [base, lent].into_iter().chain(whole.then_some(blocks)) {
             let plan = plan(&gguf, &options);
             let ids: Vec<u32> = (1..30).collect();
             let mut plain =
@@ -87,6 +91,7 @@ fn an_arena_of_the_planned_size_is_just_enough() {
             }
         }
     }
+    assert!(with_blocks > 0);
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn a_plan_takes_little_memory_itself() {
 #[test]
 fn what_cannot_be_opened_cannot_be_planned() {
     let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
-    let options = Options { cache: Format::Q8_0, ..Options::default() };
+    let options = Options { cache: Format::Q4_0, ..Options::default() };
     let error = Session::plan_for(&gguf, &options).expect_err("no such cache");
     assert_eq!(Session::open(&gguf, &options).err(), Some(error));
     let endless = Options { context_len: usize::MAX / 2, threads: 1, ..Options::default() };

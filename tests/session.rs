@@ -5,7 +5,7 @@ mod common;
 
 use attar::backend::Executor;
 use attar::{Error, Format, Gguf, Options, Session};
-use common::{all_logits, any_ids, bits, own, shared};
+use common::{all_logits, any_ids, bits, normalized_error, own, shared};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -15,11 +15,14 @@ fn models() -> Vec<PathBuf> {
     [own("models/attar-stories.gguf")].into_iter().chain(shared).collect()
 }
 
+/// Encodings of keys and values.
+const CACHES: [Format; 3] = [Format::F32, Format::F16, Format::Q8_0];
+
 #[test]
 fn same_bits_for_any_threads_chunks_and_kernels() {
     for model in models() {
         let gguf = Gguf::open(&model).expect("a model");
-        for cache in [Format::F32, Format::F16] {
+        for cache in CACHES {
             let base = Options {
                 cache,
                 threads: 1,
@@ -90,6 +93,75 @@ fn a_session_continues_where_it_stands() {
     assert_eq!(bits(session.feed(&ids[39..]).expect("room")), whole);
     session.truncate(20).expect("fewer than are held");
     assert_eq!(bits(session.feed(&ids[20..]).expect("room")), whole);
+}
+
+#[test]
+fn keys_and_values_are_taken_on_elsewhere() {
+    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    for cache in CACHES {
+        let options = Options { cache, context_len: 48, ..Options::default() };
+        let mut session = Session::open(&gguf, &options).expect("a session");
+        let ids = any_ids(session.vocab_len(), 40);
+        session.feed(&ids[..39]).expect("room");
+        let mut saved = Vec::new();
+        session.cached(39, &mut |piece| saved.extend_from_slice(piece)).expect("as many are held");
+        assert_eq!(saved.len(), session.cached_len(39));
+        let want = bits(session.feed(&ids[39..]).expect("room"));
+        let mut other =
+            Session::open(&gguf, &Options { context_len: 64, ..options }).expect("another");
+        let mut rest = &saved[..];
+        let mut fill = |piece: &mut [u8]| {
+            let (own, others) = rest.split_at(piece.len());
+            piece.copy_from_slice(own);
+            rest = others;
+        };
+        other.restore(39, &mut fill).expect("room");
+        assert!(rest.is_empty());
+        assert_eq!(bits(other.feed(&ids[39..]).expect("room")), want, "{cache:?}");
+    }
+}
+
+/// Relative errors of rounding normal values to Q8_0, as `kernels/tests/formats.rs` measures it, and of
+/// queries to 8 bits under their largest.
+const BLOCK_ERROR: f64 = 0.0055;
+const QUERY_ERROR: f64 = 0.0075;
+
+#[test]
+fn a_cache_of_blocks_costs_what_rounding_explains() {
+    for model in models() {
+        let gguf = Gguf::open(&model).expect("a model");
+        let of_keys = gguf.tensors().iter().filter(|t| t.name.ends_with("attn_k.weight"));
+        let layers = of_keys.clone().count();
+        let floats = of_keys.clone().all(|t| t.format().expect("a known format").info().is_float());
+        let logits = |cache| {
+            let options = Options { cache, context_len: 160, ..Options::default() };
+            let mut session = Session::open(&gguf, &options).expect("a session");
+            let ids = any_ids(session.vocab_len(), 150);
+            all_logits(&mut session, &ids)
+        };
+        let error = normalized_error(&logits(Format::Q8_0), &logits(Format::F32));
+        // Keys, queries and values of a layer each add their rounding once; what steers counts like
+        // what carries. Before weights in blocks the four inputs of a layer's products, once they have
+        // moved, are rounded otherwise too, in both runs.
+        let each = 2.0 * BLOCK_ERROR * BLOCK_ERROR + QUERY_ERROR * QUERY_ERROR;
+        let anew = if floats { 0.0 } else { 2.0 * 4.0 * QUERY_ERROR * QUERY_ERROR };
+        let bound = layers as f64 * (each + anew);
+        println!("{}: {error:.2e}, at most {bound:.2e}", model.display());
+        assert!(error < bound, "{}: {error:e} is not below {bound:e}", model.display());
+        assert!(error > each / 100.0, "{}: {error:e}: nothing was rounded", model.display());
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_is_refused() {
+    let gguf = Gguf::open(&own("tests/golden/qwen3.gguf")).expect("heads 12 wide");
+    let refused = |cache| {
+        let error = Session::open(&gguf, &Options { cache, ..Options::default() }).err();
+        error.expect("no such cache").to_string()
+    };
+    let error = refused(Format::Q8_0);
+    assert!(error.contains("q8_0") && error.contains("keys of 12 and values of 12"), "{error}");
+    assert!(refused(Format::Q4_0).contains("q4_0; use f32, f16 or q8_0"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod cases;
 mod random;
 
 use attar_kernels::{Format, Isa, available, tree};
-use cases::{Fill, Framed, assert_same, hostile_activations, scalar, weights};
+use cases::{Fill, Framed, HOSTILE, assert_same, hostile_activations, scalar, weights};
 use random::Random;
 
 /// Half a unit in the last place of 1.
@@ -172,11 +172,20 @@ fn swiglu_is_bit_equal_and_near_double_precision() {
     }
 }
 
+/// What keys and values may be encoded in.
+const CACHES: [Format; 3] = [Format::F32, Format::F16, Format::Q8_0];
+
+/// Of `widths`, those that are whole blocks.
+fn widths(format: Format, widths: &[usize]) -> impl Iterator<Item = usize> {
+    let block_len = format.info().block_len;
+    widths.iter().copied().filter(move |width| width.is_multiple_of(block_len))
+}
+
 #[test]
 fn weighted_sum_is_bit_equal_and_near_double_precision() {
     let mut random = Random(16);
-    for format in [Format::F32, Format::F16] {
-        for width in [1, 2, 7, 8, 16, 17, 33, 64, 80, 100, 128] {
+    for format in CACHES {
+        for width in widths(format, &[1, 2, 7, 8, 16, 17, 33, 64, 80, 96, 100, 128, 160]) {
             for count in [0, 1, 2, 3, 7, 64, 65] {
                 for cols in [1, 2, 3, 4, 5, 8] {
                     let rows = weights(format, count, width, Fill::Plain, &mut random);
@@ -224,12 +233,14 @@ fn check_weighted_sum(
 #[test]
 fn weighted_sum_is_bit_equal_on_hostile_input() {
     let mut random = Random(17);
-    for format in [Format::F32, Format::F16] {
-        for width in [7, 64, 100] {
-            let rows = weights(format, 9, width, Fill::Bits, &mut random);
-            for factors in hostile_activations(9, &mut random) {
-                check_weighted_sum(format, &rows, &factors, width, 1);
-                check_weighted_sum(format, &rows, &factors.repeat(3), width, 3);
+    for format in CACHES {
+        for width in widths(format, &[7, 64, 96, 100]) {
+            for fill in HOSTILE {
+                let rows = weights(format, 9, width, fill, &mut random);
+                for factors in hostile_activations(9, &mut random) {
+                    check_weighted_sum(format, &rows, &factors, width, 1);
+                    check_weighted_sum(format, &rows, &factors.repeat(3), width, 3);
+                }
             }
         }
     }

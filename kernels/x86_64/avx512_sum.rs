@@ -12,6 +12,7 @@ use crate::isa::WeightedSum;
 pub(super) const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     let mut table: [WeightedSum; Format::COUNT] = [f32_rows; Format::COUNT];
     table[Format::F16 as usize] = f16_rows;
+    table[Format::Q8_0 as usize] = super::lanes::weighted_sum_q8_0;
     table
 };
 

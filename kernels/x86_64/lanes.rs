@@ -3,7 +3,10 @@
 //! The bodies are the scalar ones: the compiler turns their fixed lanes into vectors without changing
 //! the order of a single sum.
 
-use crate::{Format, isa::WeightedSum, lanes};
+use super::panel::load;
+use super::unpack::{f16, load_half, part};
+use crate::format::{FORMATS, Format};
+use crate::{isa::WeightedSum, lanes};
 use core::arch::x86_64::*;
 
 /// One wrapper a body, under the features given.
@@ -42,17 +45,23 @@ compiled!(avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,f16c");
 pub(super) const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     let mut table: [WeightedSum; Format::COUNT] = [weighted_sum_f32; Format::COUNT];
     table[Format::F16 as usize] = weighted_sum_f16;
+    table[Format::Q8_0 as usize] = weighted_sum_q8_0;
     table
 };
 
 #[target_feature(enable = "avx2,f16c")]
 fn weighted_sum_f32(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
-    weighted_sum::<4>(out, rows, weights, cols);
+    weighted_sum::<{ Format::F32 as usize }>(out, rows, weights, cols);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 fn weighted_sum_f16(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
-    weighted_sum::<2>(out, rows, weights, cols);
+    weighted_sum::<{ Format::F16 as usize }>(out, rows, weights, cols);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn weighted_sum_q8_0(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+    weighted_sum::<{ Format::Q8_0 as usize }>(out, rows, weights, cols);
 }
 
 /// Elements whose sums stay in registers while all rows go by.
@@ -64,28 +73,28 @@ const ROWS_AHEAD: usize = 16;
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn weighted_sum<const BYTES: usize>(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
+fn weighted_sum<const FORMAT: usize>(out: &mut [f32], rows: &[u8], weights: &[f32], cols: usize) {
     let (width, count) = (out.len() / cols, weights.len() / cols);
     for (c, out) in out.chunks_mut(COLS * width).enumerate() {
         let held = out.len() / width;
         let weights = &weights[COLS * c * count..][..held * count];
         match held {
-            1 => columns::<BYTES, 1>(out, rows, weights),
-            2 => columns::<BYTES, 2>(out, rows, weights),
-            3 => columns::<BYTES, 3>(out, rows, weights),
-            _ => columns::<BYTES, COLS>(out, rows, weights),
+            1 => columns::<FORMAT, 1>(out, rows, weights),
+            2 => columns::<FORMAT, 2>(out, rows, weights),
+            3 => columns::<FORMAT, 3>(out, rows, weights),
+            _ => columns::<FORMAT, COLS>(out, rows, weights),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn columns<const BYTES: usize, const C: usize>(out: &mut [f32], rows: &[u8], weights: &[f32]) {
+fn columns<const FORMAT: usize, const C: usize>(out: &mut [f32], rows: &[u8], weights: &[f32]) {
     let (width, count) = (out.len() / C, weights.len() / C);
     let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * count..][..count]);
-    let (whole, stride) = (width / BLOCK * BLOCK, width * BYTES);
+    let (whole, stride) = (width / BLOCK * BLOCK, FORMATS[FORMAT].row_bytes(width));
     for first in (0..whole).step_by(BLOCK) {
-        let sums = block::<BYTES, C>(rows, weights, first * BYTES, stride);
+        let sums = block::<FORMAT, C>(rows, weights, first, stride);
         for (c, sums) in sums.into_iter().enumerate() {
             let out = &mut out[c * width + first..][..BLOCK];
             for (out, sum) in out.as_chunks_mut().0.iter_mut().zip(sums) {
@@ -95,14 +104,18 @@ fn columns<const BYTES: usize, const C: usize>(out: &mut [f32], rows: &[u8], wei
     }
     if whole < width {
         for (out, weights) in out.chunks_exact_mut(width).zip(weights) {
-            part_block::<BYTES>(&mut out[whole..], rows, weights, whole * BYTES, stride);
+            let out = &mut out[whole..];
+            match FORMATS[FORMAT].block_bytes {
+                2 => part_block::<2>(out, rows, weights, whole * 2, stride),
+                _ => part_block::<4>(out, rows, weights, whole * 4, stride),
+            }
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn block<const BYTES: usize, const C: usize>(
+fn block<const FORMAT: usize, const C: usize>(
     rows: &[u8],
     weights: [&[f32]; C],
     first: usize,
@@ -110,10 +123,10 @@ fn block<const BYTES: usize, const C: usize>(
 ) -> [[__m256; BLOCK / 8]; C] {
     let mut sums = [[_mm256_setzero_ps(); BLOCK / 8]; C];
     for (t, row) in rows.chunks_exact(stride).enumerate() {
-        let row = &row[first..][..BLOCK * BYTES];
-        let ahead = row.as_ptr().wrapping_add(ROWS_AHEAD * stride);
+        let at = FORMATS[FORMAT].row_bytes(first);
+        let ahead = row.as_ptr().wrapping_add(at + ROWS_AHEAD * stride);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        let values = [eight::<BYTES>(row), eight::<BYTES>(&row[8 * BYTES..])];
+        let values = sixteen::<FORMAT>(&row[at..], first);
         for (sums, weights) in sums.iter_mut().zip(weights) {
             let weight = _mm256_set1_ps(weights[t]);
             for (sum, values) in sums.iter_mut().zip(values) {
@@ -124,14 +137,21 @@ fn block<const BYTES: usize, const C: usize>(
     sums
 }
 
-/// Eight values of `BYTES` each.
+/// Sixteen values of a row from `first` on; `bytes` begin with those of the block it lies in.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn eight<const BYTES: usize>(values: &[u8]) -> __m256 {
-    if BYTES == 4 {
-        return _mm256_castsi256_ps(super::panel::load(super::unpack::part(values, 0)));
+fn sixteen<const FORMAT: usize>(bytes: &[u8], first: usize) -> [__m256; 2] {
+    if FORMAT == Format::F32 as usize {
+        return [0, 32].map(|at| _mm256_castsi256_ps(load(part(bytes, at))));
     }
-    _mm256_cvtph_ps(super::unpack::load_half(super::unpack::part(values, 0)))
+    if FORMAT == Format::F16 as usize {
+        return [0, 16].map(|at| _mm256_cvtph_ps(load_half(part(bytes, at))));
+    }
+    // Q8_0: a scale, then twice sixteen codes.
+    let scale = _mm256_set1_ps(f16(*part(bytes, 0)));
+    let codes = load_half(part(bytes, 2 + first % 32));
+    [_mm256_cvtepi8_epi32(codes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(codes))]
+        .map(|codes| _mm256_mul_ps(scale, _mm256_cvtepi32_ps(codes)))
 }
 
 /// The elements after the last whole block.

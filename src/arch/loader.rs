@@ -81,10 +81,6 @@ impl<'a> Loader<'a> {
         options: &LoadOptions,
         architecture: &'static str,
     ) -> Result<Self> {
-        if !matches!(options.cache, Format::F32 | Format::F16) {
-            let name = options.cache.info().name;
-            return Err(Error::Unsupported(text!("a key-value cache in {name}; use f32 or f16")));
-        }
         let dims = Dims::read(gguf, architecture, options)?;
         let scratch = ScratchShape { width: dims.width, ..ScratchShape::default() };
         Ok(Self {

@@ -225,7 +225,7 @@ impl Backend for Cpu {
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        let (key_bytes, value_bytes) = KeyValues::bytes(&shape)?;
+        let (key_bytes, value_bytes) = shape.bytes()?;
         let (keys, values) = (self.claim(key_bytes, 0)?, self.claim(value_bytes, 0)?);
         self.cache_bytes += key_bytes + value_bytes;
         add(&mut self.memory.caches, KeyValues { shape, keys, values }).map(Cache)

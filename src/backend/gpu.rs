@@ -9,6 +9,7 @@
     reason = "drivers allocate as they like; this is no part of the core"
 )]
 
+mod cache;
 mod device;
 mod encode;
 mod largest;
@@ -24,9 +25,10 @@ use super::{
 };
 use crate::gguf::Tensor;
 use crate::{Error, Result};
+use cache::{KeyValues, Stretch};
 use device::Device;
 pub use device::{DeviceInfo, GpuOptions};
-use memory::{Id, KeyValues, Memory, Routes, Rows, Turning};
+use memory::{Id, Memory, Routes, Rows, Turning};
 use record::{Reading, Recorder};
 use steps::{Op, Weights};
 
@@ -247,9 +249,10 @@ impl Backend for Gpu {
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        let (key_bytes, value_bytes) = KeyValues::check(&shape, HEAD_LEN_MAX)?;
-        let (keys, values) = (self.memory.claim(key_bytes), self.memory.claim(value_bytes));
-        self.cache_bytes += key_bytes + value_bytes;
+        let [keys, values] = KeyValues::check(&shape, HEAD_LEN_MAX)?;
+        let [keys, values] = [self.memory.claim(keys), self.memory.claim(values)];
+        let (key_bytes, value_bytes) = shape.bytes()?;
+        self.cache_bytes += (key_bytes + value_bytes) as u64;
         self.memory.caches.push(KeyValues { shape, keys, values });
         Ok(Cache(self.memory.caches.len() as u32 - 1))
     }
@@ -312,23 +315,42 @@ impl Backend for Gpu {
     fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
         let Some(recorder) = &self.recorder else { return };
         for cache in &self.memory.caches {
-            for (from, start, bytes) in cache.pieces(positions).flatten() {
-                let reading = Reading { from, start, bytes };
-                if let Err(error) = recorder.peek(&self.device, &self.memory, reading, each) {
-                    self.device.note(&error);
-                }
+            for piece in cache.pieces(positions) {
+                let read = |Stretch { start, bytes }, each: &mut dyn FnMut(&[u8])| {
+                    let reading = Reading { from: piece.id, start, bytes };
+                    if let Err(error) = recorder.peek(&self.device, &self.memory, reading, each) {
+                        self.device.note(&error);
+                    }
+                };
+                let Some(stretch) = piece.scales else {
+                    read(piece.body, each);
+                    continue;
+                };
+                let (mut codes, mut scales) = (Vec::new(), Vec::new());
+                read(piece.body, &mut |bytes| codes.extend_from_slice(bytes));
+                read(stretch, &mut |bytes| scales.extend_from_slice(bytes));
+                each(&piece.join(&codes, &scales));
             }
         }
     }
 
     fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
         self.flush();
-        let mut piece = Vec::new();
+        let mut host = Vec::new();
         for cache in &self.memory.caches {
-            for (to, start, bytes) in cache.pieces(positions).flatten() {
-                piece.resize(bytes as usize, 0);
-                fill(&mut piece);
-                self.device.queue.write_buffer(self.memory.buffer(to), start, &piece);
+            for piece in cache.pieces(positions) {
+                host.resize(piece.host_bytes(), 0);
+                fill(&mut host);
+                let write = |to: Stretch, bytes: &[u8]| {
+                    self.device.queue.write_buffer(self.memory.buffer(piece.id), to.start, bytes);
+                };
+                let Some(stretch) = piece.scales else {
+                    write(piece.body, &host);
+                    continue;
+                };
+                let (codes, scales) = piece.split(&host);
+                write(piece.body, &codes);
+                write(stretch, &scales);
             }
         }
     }

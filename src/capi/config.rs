@@ -60,7 +60,8 @@ impl Config {
         let cache = match config.kv_type_k {
             0 | 2 => Format::F16,
             1 => Format::F32,
-            _ => return Err(wrong("kv_type is 0, 1 or 2")),
+            3 => Format::Q8_0,
+            _ => return Err(wrong("kv_type is 0 to 3")),
         };
         let options = Options {
             context_len: config.n_ctx as usize,

@@ -34,11 +34,15 @@ pub(crate) struct SessionArgs {
 
 /// Encodings of the key-value cache.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[allow(non_camel_case_types, reason = "the name by which the format is known")]
 pub(crate) enum Cache {
     /// Exact.
     F32,
     /// Half the memory.
     F16,
+    /// A quarter and a little, for heads of whole blocks of 32.
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl SessionArgs {
@@ -47,6 +51,7 @@ impl SessionArgs {
         let cache = match cache {
             Cache::F32 => Format::F32,
             Cache::F16 => Format::F16,
+            Cache::Q8_0 => Format::Q8_0,
         };
         let isa = match std::env::var("ATTAR_ISA") {
             Ok(name) => Some(kernels::by_name(&name).ok_or_else(|| {

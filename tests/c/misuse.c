@@ -137,7 +137,7 @@ static void configurations(const attar_source *source) {
   change;                                                             \
   CHECK_IS(attar_plan(source, &config, NULL, &plan, NULL), status)
   REFUSED(config.kv_type_k = 1, ATTAR_E_UNSUPPORTED);
-  REFUSED(config.kv_type_k = config.kv_type_v = 3, ATTAR_E_ARG);
+  REFUSED(config.kv_type_k = config.kv_type_v = 4, ATTAR_E_ARG);
   REFUSED(config.numeric_mode = 2, ATTAR_E_ARG);
   REFUSED(config.device = 1, ATTAR_E_UNSUPPORTED);
   REFUSED(config.device = 2, ATTAR_E_ARG);

@@ -8,8 +8,7 @@
 use super::product::Engine;
 use super::{Cpu, Memory};
 use crate::backend::{Cache, CacheShape, Row, View};
-use crate::memory::{Block, text};
-use crate::{Error, Result};
+use crate::memory::Block;
 use attar_kernels::{Isa, PanelArgs};
 use core::ops::Range;
 
@@ -24,26 +23,17 @@ pub(super) struct KeyValues {
 }
 
 impl KeyValues {
-    /// Bytes of the keys and of the values.
-    pub(super) fn bytes(shape: &CacheShape) -> Result<(usize, usize)> {
-        let info = shape.format.info();
-        let of = |width: usize| {
-            let places =
-                shape.sequences.checked_mul(shape.heads)?.checked_mul(shape.context_len)?;
-            places.checked_mul(info.row_bytes(width))
-        };
-        of(shape.key_len).zip(of(shape.value_len)).ok_or_else(|| {
-            let len = shape.context_len;
-            Error::Limit(text!("a cache of {len} positions has more bytes than addresses"))
-        })
-    }
-
     /// f32 a thread needs for batches of `rows`: queries, results and scores of as many columns as are
     /// taken at a time.
     pub(super) fn scratch_len(&self, rows: usize) -> usize {
-        let CacheShape { context_len, key_len, value_len, .. } = self.shape;
+        let CacheShape { context_len, value_len, .. } = self.shape;
         let columns = self.group() * self.rows_max().min(rows);
-        columns.saturating_mul(context_len.saturating_add(key_len + value_len))
+        columns.saturating_mul(context_len.saturating_add(self.query_len() + value_len))
+    }
+
+    /// f32 that a query takes as the kernels read it.
+    fn query_len(&self) -> usize {
+        Isa::column_bytes(self.shape.format, self.shape.key_len) / size_of::<f32>()
     }
 
     /// Where the first `positions` of each head of each sequence lie, among keys and among values.
@@ -165,27 +155,40 @@ impl HeadAttention<'_> {
     ) -> &'s [f32] {
         let CacheShape { key_len, value_len, format, .. } = self.cache.shape;
         let (info, group) = (format.info(), self.cache.group());
-        let cols = rows.len() * group;
+        let (cols, query_len) = (rows.len() * group, self.cache.query_len());
         let seen = rows.iter().map(|r| r.position as usize + 1).max().unwrap_or(0);
-        let (queries, rest) = scratch.split_at_mut(cols * key_len);
+        let (queries, rest) = scratch.split_at_mut(cols * query_len);
         let (results, rest) = rest.split_at_mut(cols * value_len);
         let scores = &mut rest[..cols * seen];
-        for (r, queries) in queries.chunks_exact_mut(group * key_len).enumerate() {
-            queries.copy_from_slice(&query(r)[self.head * group * key_len..][..queries.len()]);
+        for (c, column) in queries.chunks_exact_mut(query_len).enumerate() {
+            let head = self.head * group + c % group;
+            let query = &query(c / group)[head * key_len..][..key_len];
+            match info.is_float() {
+                true => column.copy_from_slice(query),
+                false => self.isa.quantize(query, bytemuck::cast_slice_mut(column)),
+            }
         }
         let start = self.cache.place(Row { position: 0, ..rows[0] }, self.head);
         let lines =
             |width: usize| start * info.row_bytes(width)..(start + seen) * info.row_bytes(width);
-        self.isa.panel(PanelArgs {
-            format,
-            w: &self.cache.keys[lines(key_len)],
-            rows: seen,
-            len: key_len,
-            x: bytemuck::cast_slice(queries),
-            cols,
-            out: scores,
-            scratch: &mut [],
-        });
+        let keys = &self.cache.keys[lines(key_len)];
+        if info.is_float() {
+            self.isa.panel(PanelArgs {
+                format,
+                w: keys,
+                rows: seen,
+                len: key_len,
+                x: bytemuck::cast_slice(queries),
+                cols,
+                out: scores,
+                scratch: &mut [],
+            });
+        } else {
+            // Unpacking keys for a panel costs more than it saves: they are short.
+            for (x, scores) in queries.chunks_exact(query_len).zip(scores.chunks_exact_mut(seen)) {
+                self.isa.matvec(format, keys, bytemuck::cast_slice(x), scores);
+            }
+        }
         for (c, scores) in scores.chunks_exact_mut(seen).enumerate() {
             let (own, beyond) = scores.split_at_mut(rows[c / group].position as usize + 1);
             own.iter_mut().for_each(|s| *s *= self.scale);

@@ -237,9 +237,10 @@ impl Gpu {
             .push(&[query_norm, key_norm])
             .float(query_eps)
             .float(key_eps)
-            .push(&[cache.map_or(0, |c| c.shape.context_len as u32), u32::from(store.is_some())]);
-        let half = cache.is_some_and(|c| c.shape.format == Format::F16);
-        let shader = Key::new(Shader::Place, None).when(half, "HALF");
+            .push(&[cache.map_or(0, |c| c.shape.context_len as u32), u32::from(store.is_some())])
+            .push(&cache.map_or([0, 0], |c| c.scales()));
+        let shader = Key::new(Shader::Place, None)
+            .with("CACHE", cache.map_or(0, |c| encoding(c.shape.format)));
         let dummy = self.fixed.dummy;
         let id = |heads: Option<Heads>| heads.map_or(self.fixed.spare, |heads| self.id(heads.x));
         let buffers = [
@@ -270,8 +271,9 @@ impl Gpu {
             .push(&self.at(out))
             .push(&heads)
             .push(&sizes.map(|n| n as u32))
-            .float(scale);
-        let key = Key::new(Shader::Attention, None).when(shape.format == Format::F16, "HALF");
+            .float(scale)
+            .push(&cache.scales());
+        let key = Key::new(Shader::Attention, None).with("CACHE", encoding(shape.format));
         let (partials, rows) = (self.fixed.partials, self.fixed.rows);
         let buffers = [self.id(query), cache.keys, cache.values, rows, self.id(out), partials];
         let grid = [parts as u32, shape.query_heads as u32, query.rows as u32];
@@ -380,6 +382,15 @@ impl Gpu {
     ) -> Result<()> {
         let recorder = self.recorder.as_mut().expect("sealed before it runs");
         recorder.push(&self.device, &self.memory, key, buffers, &params.0, grid)
+    }
+}
+
+/// The number of a cache's format in shaders.
+fn encoding(format: Format) -> u32 {
+    match format {
+        Format::F16 => 1,
+        Format::Q8_0 => 2,
+        _ => 0,
     }
 }
 

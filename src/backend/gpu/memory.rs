@@ -1,9 +1,10 @@
 //! What handles stand for on a device. Loading only notes sizes and places; [`Memory::make`] claims all of
 //! it at once and copies the weights, piece by piece from where they lie in their file.
 
+use super::cache::KeyValues;
 use super::device::Device;
 use super::layout::{self, PLANES, ROWS_STEP, UNIT};
-use crate::backend::{CacheShape, RotaryShape, Row, View, Weight};
+use crate::backend::{RotaryShape, Row, View, Weight};
 use crate::gguf::Tensor;
 use crate::memory::text;
 use crate::{Error, Result};
@@ -58,13 +59,6 @@ pub(super) enum Held {
 pub(super) struct Rows {
     pub(super) id: Id,
     pub(super) stride: usize,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct KeyValues {
-    pub(super) shape: CacheShape,
-    pub(super) keys: Id,
-    pub(super) values: Id,
 }
 
 #[derive(Clone, Copy)]
@@ -306,55 +300,6 @@ fn send(
         }
     }
     Ok(())
-}
-
-impl KeyValues {
-    /// Bytes of a key and of a value.
-    pub(super) fn line_bytes(shape: &CacheShape) -> (usize, usize) {
-        let info = shape.format.info();
-        (info.row_bytes(shape.key_len), info.row_bytes(shape.value_len))
-    }
-
-    /// Bytes of the keys and of the values.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for heads the shaders cannot read, [`Error::Limit`].
-    pub(super) fn check(shape: &CacheShape, head_len_max: usize) -> Result<(u64, u64)> {
-        let (key, value) = Self::line_bytes(shape);
-        let vectors = value / 16;
-        let fits =
-            key % 16 == 0 && value % 16 == 0 && vectors <= 64 && shape.key_len <= head_len_max;
-        if !fits {
-            let CacheShape { key_len, value_len, .. } = *shape;
-            return Err(Error::Unsupported(text!(
-                "keys of {key_len} and values of {value_len} numbers in {} on a graphics device",
-                shape.format.info().name
-            )));
-        }
-        let lines = [shape.sequences, shape.heads, shape.context_len]
-            .iter()
-            .try_fold(1u64, |product, n| product.checked_mul(*n as u64));
-        let of = |bytes: usize| lines.and_then(|lines| lines.checked_mul(bytes as u64));
-        of(key).zip(of(value)).ok_or_else(|| {
-            let len = shape.context_len;
-            Error::Limit(text!("a cache of {len} positions has more bytes than addresses"))
-        })
-    }
-
-    /// Bytes from `positions` of each head of each sequence: offsets and lengths in keys and values.
-    pub(super) fn pieces(
-        &self,
-        positions: usize,
-    ) -> impl Iterator<Item = [(Id, u64, u64); 2]> + use<> {
-        let (key, value) = Self::line_bytes(&self.shape);
-        let (keys, values, context_len) = (self.keys, self.values, self.shape.context_len);
-        (0..self.shape.sequences * self.shape.heads).map(move |head| {
-            let piece = |id, bytes: usize| {
-                (id, (head * context_len * bytes) as u64, (positions * bytes) as u64)
-            };
-            [piece(keys, key), piece(values, value)]
-        })
-    }
 }
 
 /// The angles of a batch, the same as on the CPU: cosine and sine of each pair of each row.

@@ -112,7 +112,7 @@ pub(super) struct Key {
 
 /// Constants of shaders besides the number of lanes.
 const CONSTANTS: [&str; 8] =
-    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "HALF", "IN_PLACE", "FIRST"];
+    ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "CACHE", "IN_PLACE", "FIRST"];
 
 impl Key {
     pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
