@@ -260,8 +260,11 @@ impl Backend for Gpu {
     }
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        let slots = rows.saturating_mul(used);
-        let id = self.memory.claim(slots as u64 * 8);
+        let slots = (rows as u64).saturating_mul(used as u64);
+        if slots > u64::from(u32::MAX / 2) {
+            return Err(Error::Limit(format!("{used} choices for each of {rows} rows").into()));
+        }
+        let id = self.memory.claim(slots * 8);
         self.memory.routings.push(Routes { id, used, weights: slots as u32 });
         Ok(Routing(self.memory.routings.len() as u32 - 1))
     }
