@@ -313,12 +313,17 @@ impl Backend for Gpu {
 
     fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
         let Some(recorder) = &self.recorder else { return };
+        let mut piece = Vec::new();
         for cache in &self.memory.caches {
             for (from, start, bytes) in cache.pieces(positions).flatten() {
                 let reading = Reading { from, start, bytes };
-                if let Err(error) = recorder.peek(&self.device, &self.memory, reading, each) {
+                piece.clear();
+                let mut take = |part: &[u8]| piece.extend_from_slice(part);
+                if let Err(error) = recorder.peek(&self.device, &self.memory, reading, &mut take) {
                     self.device.note(&error);
                 }
+                piece.resize(bytes as usize, 0);
+                each(&piece);
             }
         }
     }
