@@ -263,9 +263,12 @@ impl Backend for Gpu {
     }
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        let slots = rows.saturating_mul(used);
-        let id = self.memory.claim((slots as u64 * 3 + EXPERTS_MAX as u64 + 1) * 4);
-        let [weights, order, starts] = [1, 2, 3].map(|n| (n * slots) as u32);
+        let slots = (rows as u64).saturating_mul(used as u64);
+        if slots > u64::from(u32::MAX / 3) {
+            return Err(Error::Limit(format!("{used} choices for each of {rows} rows").into()));
+        }
+        let id = self.memory.claim((slots * 3 + EXPERTS_MAX as u64 + 1) * 4);
+        let [weights, order, starts] = [1, 2, 3].map(|n| n * slots as u32);
         self.memory.routings.push(Routes { id, used, weights, order, starts });
         Ok(Routing(self.memory.routings.len() as u32 - 1))
     }
@@ -314,22 +317,27 @@ impl Backend for Gpu {
 
     fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
         let Some(recorder) = &self.recorder else { return };
+        let (mut body, mut scales) = (Vec::new(), Vec::new());
         for cache in &self.memory.caches {
             for piece in cache.pieces(positions) {
-                let read = |Stretch { start, bytes }, each: &mut dyn FnMut(&[u8])| {
+                let read = |Stretch { start, bytes }, whole: &mut Vec<u8>| {
                     let reading = Reading { from: piece.id, start, bytes };
-                    if let Err(error) = recorder.peek(&self.device, &self.memory, reading, each) {
+                    whole.clear();
+                    let mut take = |part: &[u8]| whole.extend_from_slice(part);
+                    let done = recorder.peek(&self.device, &self.memory, reading, &mut take);
+                    if let Err(error) = done {
                         self.device.note(&error);
                     }
+                    whole.resize(bytes as usize, 0);
                 };
-                let Some(stretch) = piece.scales else {
-                    read(piece.body, each);
-                    continue;
-                };
-                let (mut codes, mut scales) = (Vec::new(), Vec::new());
-                read(piece.body, &mut |bytes| codes.extend_from_slice(bytes));
-                read(stretch, &mut |bytes| scales.extend_from_slice(bytes));
-                each(&piece.join(&codes, &scales));
+                read(piece.body, &mut body);
+                match piece.scales {
+                    None => each(&body),
+                    Some(stretch) => {
+                        read(stretch, &mut scales);
+                        each(&piece.join(&body, &scales));
+                    }
+                }
             }
         }
     }
