@@ -1,6 +1,7 @@
 //! Operations in the order in which models ask for them. A graphics device makes several of them one step;
 //! the results must be those of the operations one by one, also what lies in between as long as somebody
 //! reads it.
+#![cfg(feature = "gpu")]
 
 use crate::kit::{Area, Device, Weights, devices, vector};
 use crate::random::Random;
@@ -340,7 +341,6 @@ fn sequences_of_operations_give_what_the_operations_give() {
 }
 
 /// Were nothing fused, the test above would compare equals.
-#[cfg(feature = "gpu")]
 #[test]
 fn a_layer_takes_fewer_dispatches_than_operations() {
     use attar::backend::{Gpu, GpuOptions};

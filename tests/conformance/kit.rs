@@ -13,6 +13,7 @@ pub(crate) const EPSILON: f64 = 1.0 / (1u64 << 24) as f64;
 /// What results may lose where a device flushes numbers below the normal ones to zero.
 pub(crate) const TINY: f64 = 1.2e-38;
 /// Bytes of a binding of the device that splits matrices; 16 rows of 256 f32 are one piece.
+#[cfg(feature = "gpu")]
 pub(crate) const SMALL_BINDING: usize = 16384;
 /// What lies around a view; no operation may change it, nor take it in.
 const AROUND: f32 = f32::NAN;
@@ -221,6 +222,7 @@ impl Area {
     }
 
     /// The whole buffer.
+    #[cfg(feature = "gpu")]
     pub(crate) fn whole(&self) -> View {
         self.whole
     }
