@@ -316,8 +316,8 @@ impl Drop for Folder {
 fn print(report: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
-    let gigabytes = |value: &Value| format!("{:.1} GB/s", number(value) / 1e9);
-    let tera = |value: &Value| format!("{:.3} TFLOP/s", number(value) / 1e12);
+    let gigabytes = |value: &Value| format!("{:.2} GB/s", number(value) / 1e9);
+    let gigaflops = |value: &Value| format!("{:.2} GFLOP/s", number(value) / 1e9);
     let share = |value: &Value| format!("{:.1} %", number(value) * 100.0);
     let tokens = |value: &Value| format!("{:.1} tokens/s", number(value));
     let line = |what: &str, device: String, share: String, cpu: String| {
@@ -329,13 +329,13 @@ fn print(report: &Value) {
     println!("| | {}, {} | of its limit | CPU |", text(&report["device"]), text(&report["driver"]));
     println!("|---|---|---|---|");
     line("copy, read and written", gigabytes(&report["copy_bytes_per_second"]), none(), none());
-    line("f32 multiply-adds", tera(&report["peak_flops"]), none(), none());
+    line("f32 multiply-adds", gigaflops(&report["peak_flops"]), none(), none());
     for p in list("products") {
         let matrix = format!("{} of {side} x {side}", text(&p["format"]));
         let what = format!("{matrix}, 1 row");
         line(&what, gigabytes(&p["one_row_bytes_per_second"]), share(&p["share_of_copy"]), none());
         let what = format!("{matrix}, {} rows", report["rows"]);
-        line(&what, tera(&p["many_rows_flops"]), share(&p["share_of_peak"]), none());
+        line(&what, gigaflops(&p["many_rows_flops"]), share(&p["share_of_peak"]), none());
     }
     for m in list("models") {
         let name = format!("{} {}", text(&m["model"]), text(&m["format"]));
