@@ -239,7 +239,18 @@ fn a_bench_of_a_random_model_reports_all_figures() {
     ] {
         assert!(report[key].as_f64().is_some_and(|v| v > 0.0), "{key}: {report}");
     }
-    assert_eq!(report["allocations_during_generation"], 0);
+    assert_eq!(
+        (&report["allocations_during_generation"], &report["device_bytes"]),
+        (&0.into(), &0.into())
+    );
+    #[cfg(feature = "gpu")]
+    if !attar::backend::Gpu::devices().is_empty() {
+        let report = json(&[&["bench", name, "--device", "gpu"], &lengths[..]].concat());
+        assert!(report["device_bytes"].as_u64().is_some_and(|n| n > 0), "{report}");
+        for key in ["read_roof_bytes_per_second", "bandwidth_share"] {
+            assert!(report[key].is_null(), "the host's memory is not what was read: {report}");
+        }
+    }
     std::fs::remove_file(path).expect("the file");
 }
 

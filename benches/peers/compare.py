@@ -8,6 +8,13 @@
 Each round runs Attar, then llama.cpp with its weights repacked and not, with its flash attention and without; so
 a noisy machine disturbs all alike. Printed are medians over the rounds, and Attar's ratio to the best of llama.cpp's
 variants. Generation is also given as a share of the read roof that `attar bench` measures in the same round.
+
+On a graphics device, `--device gpu` or `gpu:N` of `attar devices`, with all layers of both programs there:
+
+    CMAKE_ARGS=-DGGML_VULKAN=on pip install --force-reinstall --no-cache-dir llama-cpp-python    # or -DGGML_CUDA=on
+    python benches/peers/compare.py q8_0.gguf --device gpu
+
+llama.cpp takes its first device then, and repacks nothing.
 """
 
 import argparse
@@ -27,9 +34,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 class LlamaCpp:
     """A model and a context of llama.cpp, timed call by call."""
 
-    def __init__(self, path, threads, context, repack, flash):
+    def __init__(self, path, threads, context, on_gpu, repack, flash):
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = 0
+        params.n_gpu_layers = 99 if on_gpu else 0
+        params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE  # one device
         params.use_extra_bufts = repack
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         if not self.model:
@@ -65,32 +73,33 @@ class LlamaCpp:
 
 
 def attar(path, args):
-    command = [args.attar, "bench", path, "--rounds", "1", "--json", "--threads", str(args.threads),
-               "--prompt-len", str(args.prompt_len), "--gen-len", str(args.gen_len)]
+    command = [args.attar, "bench", path, "--rounds", "1", "--json", "--device", args.device,
+               "--threads", str(args.threads), "--prompt-len", str(args.prompt_len), "--gen-len", str(args.gen_len)]
     report = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     return (report["prompt_tokens_per_second"]["median"], report["generation_tokens_per_second"]["median"],
             report["bandwidth_share"])
 
 
 def llama(path, args, repack, flash):
-    peer = LlamaCpp(path, args.threads, args.prompt_len + args.gen_len, repack, flash)
-    peer.run(32, 2)  # as Attar's first round, not counted
+    peer = LlamaCpp(path, args.threads, args.prompt_len + args.gen_len, args.device != "cpu", repack, flash)
+    peer.run(args.prompt_len, args.gen_len)  # as Attar's first round, not counted
     prompt, generation = peer.run(args.prompt_len, args.gen_len)
     peer.close()
     return prompt, generation
 
 
 def compare(path, args):
-    ours, peers = [], {variant: [] for variant in itertools.product((True, False), (True, False))}
+    repacks = (True, False) if args.device == "cpu" else (False,)
+    ours, peers = [], {variant: [] for variant in itertools.product(repacks, (True, False))}
     for _ in range(args.rounds):
         ours.append(attar(path, args))
         for (repack, flash), results in peers.items():
             results.append(llama(path, args, repack, flash))
     median = lambda rows, i: statistics.median(row[i] for row in rows)
-    print(f"{pathlib.Path(path).name}, {args.threads} threads, {args.rounds} rounds, prompt {args.prompt_len}, "
-          f"generation {args.gen_len}: tokens/s")
-    print(f"  attar                         prompt {median(ours, 0):8.1f}  generation {median(ours, 1):7.2f}  "
-          f"({median(ours, 2):.1%} of the read roof)")
+    print(f"{pathlib.Path(path).name}, {args.device}, {args.threads} threads, {args.rounds} rounds, "
+          f"prompt {args.prompt_len}, generation {args.gen_len}: tokens/s")
+    roof = f"  ({median(ours, 2):.1%} of the read roof)" if args.device == "cpu" else ""
+    print(f"  attar                         prompt {median(ours, 0):8.1f}  generation {median(ours, 1):7.2f}{roof}")
     for (repack, flash), results in peers.items():
         name = f"llama.cpp repack {'on ' if repack else 'off'} flash {'on ' if flash else 'off'}"
         print(f"  {name:<29} prompt {median(results, 0):8.1f}  generation {median(results, 1):7.2f}")
@@ -102,6 +111,7 @@ def compare(path, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
+    parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N of `attar devices`")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt-len", type=int, default=512)
@@ -111,6 +121,8 @@ def main():
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+    if args.device != "cpu" and not llama_cpp.llama_supports_gpu_offload():
+        raise SystemExit("this llama-cpp-python was built without a graphics device")
     for path in args.models:
         compare(path, args)
 

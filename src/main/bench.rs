@@ -17,7 +17,8 @@ use std::time::Instant;
 While tokens are generated, every few of them, the read roof is measured: plain loads over the same weights,
 with as many threads; so a noisy machine disturbs both alike. Figures are medians over
 the rounds with the least and the greatest. The bandwidth share is the weights, keys and values
-read a token, times tokens a second, over the roof of the same round.")]
+read a token, times tokens a second, over the roof of the same round. Neither is given where a
+graphics device has part of the model: it reads other memory.")]
 pub(crate) struct Args {
     /// A GGUF file; the bundled model is too small to say much
     model: Option<PathBuf>,
@@ -73,7 +74,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cache_bytes = (plan.cache_bytes as f64 / generator.session.context_len() as f64
         * (args.prompt_len as f64 + args.gen_len as f64 / 2.0)) as usize;
     let token_bytes = bytes_per_token(&gguf)? + cache_bytes;
-    let samples = measure(args, &mut generator, threads, &gguf, token_bytes)?;
+    let roof = (plan.device_bytes == 0).then(|| shares(&gguf, threads));
+    let samples = measure(args, &mut generator, roof.as_deref(), token_bytes)?;
     let report = json!({
         "model": args.model.as_ref().map(|path| path.display().to_string()),
         "kernels": generator.session.device_name(),
@@ -85,10 +87,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "first_token_seconds": median(&samples.first_token),
         "load_seconds": load_seconds,
         "bytes_per_token": token_bytes,
-        "read_roof_bytes_per_second": median(&samples.roof),
-        "bandwidth_share": median(&samples.share),
+        "read_roof_bytes_per_second": roof.as_ref().map(|_| median(&samples.roof)),
+        "bandwidth_share": roof.as_ref().map(|_| median(&samples.share)),
         "file_bytes": plan.file_bytes,
         "session_bytes": plan.session_bytes,
+        "device_bytes": plan.device_bytes,
         "resident_bytes_after_load": resident,
         "peak_resident_bytes": peak_resident_bytes(),
         "allocations_during_generation": samples.allocations,
@@ -99,12 +102,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn measure(
     args: &Args,
     generator: &mut Generator,
-    threads: usize,
-    gguf: &Gguf,
+    weights: Option<&[Vec<&[u8]>]>,
     token_bytes: usize,
 ) -> Result<Samples> {
-    let weights = shares(gguf, threads);
-    let roof_bytes: usize = weights.iter().flatten().map(|part| part.len()).sum();
+    let roof_bytes: usize =
+        weights.unwrap_or_default().iter().flatten().map(|part| part.len()).sum();
     let mut samples = Samples::default();
     let vocab = generator.session.vocab_len() as u32;
     let prompt: Vec<u32> = (0..args.prompt_len as u32).map(|i| (i * 7919 + 13) % vocab).collect();
@@ -117,8 +119,8 @@ fn measure(
         let (mut seconds, mut roof_seconds, mut roof_reads) = (0.0, 0.0, 0);
         let (mut id, mut allocated) = (1 % vocab, 0);
         for i in 0..args.gen_len {
-            if i % TOKENS_BETWEEN_ROOFS == 0 {
-                roof_seconds += read_seconds(&weights);
+            if let Some(weights) = weights.filter(|_| i % TOKENS_BETWEEN_ROOFS == 0) {
+                roof_seconds += read_seconds(weights);
                 roof_reads += 1;
             }
             // Chooses tokens as `run` does, but never stops early.
@@ -132,12 +134,14 @@ fn measure(
             continue; // brings the file into memory
         }
         let rate = args.gen_len as f64 / seconds;
-        let roof = (roof_reads * roof_bytes) as f64 / roof_seconds;
         samples.prompt.push(args.prompt_len as f64 / prompt_seconds);
         samples.first_token.push(prompt_seconds);
         samples.generation.push(rate);
-        samples.roof.push(roof);
-        samples.share.push(rate * token_bytes as f64 / roof);
+        if weights.is_some() {
+            let roof = (roof_reads * roof_bytes) as f64 / roof_seconds;
+            samples.roof.push(roof);
+            samples.share.push(rate * token_bytes as f64 / roof);
+        }
         samples.allocations = samples.allocations.max(allocated);
     }
     bar.finish_and_clear();
@@ -235,13 +239,20 @@ fn print(report: &serde_json::Value) -> Result<()> {
         format!("{:.2} ({:.2} to {:.2})", part("median"), part("min"), part("max"))
     };
     let megabytes = |key: &str| format!("{:.1} MB", number(key) / 1e6);
+    let memory = match report["read_roof_bytes_per_second"].as_f64() {
+        Some(roof) => {
+            let share = number("bandwidth_share") * 100.0;
+            format!(" at {share:.1} % of the read roof of {:.2} GB/s", roof / 1e9)
+        }
+        None => format!("; {} on the device", megabytes("device_bytes")),
+    };
     terminal::print_line(&format!(
         "kernels {}, {} threads
 prompt      {} tokens/s
 generation  {} tokens/s
 first token {:.1} ms after the prompt of {}
 load        {:.1} ms
-memory      {} read a token at {:.1} % of the read roof of {:.2} GB/s
+memory      {} read a token{memory}
             file {}, session {}, peak resident {}
 heap        {} allocations while generating",
         report["kernels"].as_str().unwrap_or(""),
@@ -252,8 +263,6 @@ heap        {} allocations while generating",
         report["prompt_len"],
         number("load_seconds") * 1e3,
         megabytes("bytes_per_token"),
-        number("bandwidth_share") * 100.0,
-        number("read_roof_bytes_per_second") / 1e9,
         megabytes("file_bytes"),
         megabytes("session_bytes"),
         megabytes("peak_resident_bytes"),
