@@ -103,10 +103,6 @@ pub struct Session {
     plan: Plan,
 }
 
-fn ask(go_on: &dyn Fn() -> bool) -> Result<()> {
-    if go_on() { Ok(()) } else { Err(Error::Cancelled) }
-}
-
 impl Session {
     /// Reads the model of a file and claims all memory the session will need, on the CPU.
     ///
@@ -197,7 +193,7 @@ impl Session {
     /// As [`Session::feed`]; [`Error::Cancelled`] once `go_on` says no.
     pub fn feed_while(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<&[f32]> {
         let last = self.append(ids, go_on)?;
-        ask(go_on)?;
+        self.ask(go_on)?;
         self.decoder.logits(&mut *self.backend, last, 1)
     }
 
@@ -239,7 +235,7 @@ impl Session {
             self.advance(ids, go_on)?;
             for first in (0..ids.len()).step_by(shape.logit_rows) {
                 let count = shape.logit_rows.min(ids.len() - first);
-                ask(go_on)?;
+                self.ask(go_on)?;
                 let (rows, len) = match what {
                     Readout::Logits => {
                         (self.decoder.logits(&mut *self.backend, first, count)?, shape.vocab_len)
@@ -271,13 +267,33 @@ impl Session {
         Ok(())
     }
 
+    /// Goes on, or stops with everything settled.
+    fn ask(&mut self, go_on: &dyn Fn() -> bool) -> Result<()> {
+        if go_on() {
+            return Ok(());
+        }
+        self.settle();
+        Err(Error::Cancelled)
+    }
+
+    /// Makes a device that puts work off do it, so that what was appended is in the cache.
+    fn settle(&mut self) {
+        let row = self.decoder.scratch.x.first(1);
+        // What fails here fails the next reading too.
+        let _ = self.backend.read(row);
+    }
+
     /// Runs one batch.
     fn advance(&mut self, ids: &[u32], go_on: &dyn Fn() -> bool) -> Result<()> {
-        ask(go_on)?;
+        self.ask(go_on)?;
         let start = self.position;
         let places = start..start + ids.len();
         self.rows.set(places.map(|p| Row { sequence: 0, position: p as u32 }));
-        self.decoder.forward(&mut *self.backend, ids, &self.rows, go_on)?;
+        let done = self.decoder.forward(&mut *self.backend, ids, &self.rows, go_on);
+        if done.is_err() {
+            self.settle();
+        }
+        done?;
         self.position += ids.len();
         Ok(())
     }

@@ -233,17 +233,20 @@ fn the_largest_of_a_row_are_found_on_the_device() {
     }
 }
 
-/// Runs one token at `position`; how many dispatches and submissions that took.
+/// Runs a token, then one at `position`; how many dispatches and submissions that took.
 fn token_counts(gguf: &Gguf, position: u32) -> Option<(u64, u64)> {
     let mut gpu = device(&GpuOptions::default())?;
     let context_len = position as usize + 1;
     let options = LoadOptions { context_len, batch_len: 1, cache: Format::F32 };
     let model = arch::load(gguf, &mut gpu, &options).expect("a model this device runs");
-    let before = gpu.counts();
-    let row = Row { sequence: 0, position };
-    model.forward(&mut gpu, &[1], &[row], &|| true).expect("nobody cancels");
-    model.largest(&mut gpu, 0, 1).expect("the likeliest token");
-    let after = gpu.counts();
+    let mut step = |id, position| {
+        let row = Row { sequence: 0, position };
+        model.forward(&mut gpu, &[id], &[row], &|| true).expect("nobody cancels");
+        model.largest(&mut gpu, 0, 1).expect("the likeliest token");
+        gpu.counts()
+    };
+    let before = step(2, position - 1);
+    let after = step(1, position);
     Some((after.0 - before.0, after.1 - before.1))
 }
 
@@ -376,4 +379,38 @@ fn a_cache_of_blocks_is_the_same_on_both_devices() {
             assert!(error < layers * QUERY_ERROR, "{error:e}");
         }
     }
+}
+
+/// What was appended before a cancel is in the cache, though nothing was read after it.
+#[test]
+fn a_cancelled_session_goes_on_from_what_it_holds() {
+    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let options = Options { batch_len: 8, context_len: 40, ..Options::default() };
+    let ids: Vec<u32> = (5..25).collect();
+    let Some(gpu) = device(&GpuOptions::default()) else { return };
+    let mut session = Session::open_on(&gguf, &options, Box::new(gpu)).expect("a session");
+    let layers = gguf.usize("llama.block_count").expect("a count").expect("layers");
+    // Asked once a batch and once a layer; refused before the third batch.
+    let asked = std::cell::Cell::new(0);
+    let go_on = || asked.replace(asked.get() + 1) < 2 * (layers + 1);
+    assert_eq!(session.feed_while(&ids, &go_on).err(), Some(Error::Cancelled));
+    assert_eq!(session.position(), 16);
+    let mut state = Vec::new();
+    session.cached(16, &mut |piece| state.extend_from_slice(piece)).expect("as many");
+    let mut other = device(&GpuOptions::default())
+        .map(|gpu| Session::open_on(&gguf, &options, Box::new(gpu)).expect("a session"));
+    let other = other.as_mut().expect("the same device");
+    let mut rest = &state[..];
+    let fill = &mut |piece: &mut [u8]| {
+        let (own, after) = rest.split_at(piece.len());
+        piece.copy_from_slice(own);
+        rest = after;
+    };
+    other.restore(16, fill).expect("room");
+    assert_eq!(other.feed(&ids[16..]).expect("room"), session.feed(&ids[16..]).expect("room"));
+    session.clear();
+    assert_eq!(other.feed(&[3]).expect("room").len(), session.vocab_len());
+    let whole = session.feed(&ids).expect("room").to_vec();
+    other.truncate(0).expect("fewer");
+    assert_eq!(other.feed(&ids).expect("room"), whole);
 }

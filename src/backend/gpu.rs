@@ -177,7 +177,7 @@ impl Gpu {
     /// Makes `rows` the rows at work; what was noted for others goes first.
     fn at_rows(&mut self, rows: &[Row]) {
         if self.batch.rows != rows {
-            if !self.batch.rows.is_empty() {
+            if self.ops.iter().any(Op::has_rows) {
                 self.flush();
             }
             self.batch.rows.clear();
@@ -408,7 +408,9 @@ impl Backend for Gpu {
 
     fn embed(&mut self, out: View, table: Weight, ids: &[u32]) {
         if self.batch.ids != ids {
-            self.flush();
+            if self.ops.iter().any(|op| matches!(op, Op::Embed { .. })) {
+                self.flush();
+            }
             self.batch.ids.clear();
             self.batch.ids.extend_from_slice(ids);
         }

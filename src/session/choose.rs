@@ -1,6 +1,6 @@
 //! The next token, chosen where the logits are if the device can.
 
-use super::{Session, ask};
+use super::Session;
 use crate::Result;
 use crate::sampler::Sampler;
 use core::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ impl Session {
         let cancel = self.cancel.clone();
         let go_on = || !cancel.load(Ordering::Relaxed);
         let last = self.append(ids, &go_on)?;
-        ask(&go_on)?;
+        self.ask(&go_on)?;
         let largest = self.decoder.largest(&mut *self.backend, last, count)?;
         Ok(sampler.sample_among(largest))
     }

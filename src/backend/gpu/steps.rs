@@ -26,6 +26,11 @@ pub(super) enum Op {
 }
 
 impl Op {
+    /// Whether it depends on the places of the rows at work.
+    pub(super) fn has_rows(&self) -> bool {
+        matches!(self, Op::Rope { .. } | Op::Store { .. } | Op::Attention { .. })
+    }
+
     /// What it reads; what it changes in place counts.
     fn reads(&self) -> [Option<View>; 2] {
         match *self {
