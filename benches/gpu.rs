@@ -68,7 +68,7 @@ const QUICK: Sizes = Sizes {
     prompt_len: 64,
     gen_len: 8,
     models: &[
-        Shape { name: "2.9 M", vocab_len: 1000, width: 256, layers: 4, heads: 8, kv_heads: 2, feed_len: 768 },
+        Shape { name: "3.5 M", vocab_len: 1000, width: 256, layers: 4, heads: 8, kv_heads: 2, feed_len: 768 },
     ],
 };
 
