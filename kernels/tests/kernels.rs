@@ -87,11 +87,11 @@ fn matvec_is_a_dot_product_a_row() {
     for isa in available() {
         for info in &FORMATS {
             for &len in lengths(info.format) {
-                let w = weights(info.format, 5, len, Fill::Plain, &mut random);
+                let w = weights(info.format, 19, len, Fill::Plain, &mut random);
                 let x = column(info.format, &random.gauss_vec(len));
                 let rows = w.chunks_exact(info.row_bytes(len));
                 let expected: Vec<f32> = rows.map(|w| dot(scalar(), info.format, w, &x)).collect();
-                let mut found = [f32::NAN; 5];
+                let mut found = [f32::NAN; 19];
                 isa.matvec(info.format, &w, &x, &mut found);
                 assert_same(&found, &expected, &|| format!("{} {} {len}", isa.name(), info.name));
             }

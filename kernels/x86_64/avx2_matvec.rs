@@ -19,7 +19,7 @@ pub(super) const MATVEC: [MatVec; Format::COUNT] = [
     float_rows::<{ Format::F32 as usize }, 4>,
     float_rows::<{ Format::F16 as usize }, 2>,
     float_rows::<{ Format::BF16 as usize }, 2>,
-    q8_0_rows,
+    q8_0_rows_of_any_length,
     q4_0_rows,
     q4_1_rows,
     q5_0_rows,
@@ -87,6 +87,40 @@ block_rows!(q5_1_rows, Q5_1, unpacked::<{ Format::Q5_1 as usize }, _, _>);
 block_rows!(q2_k_rows, Q2_K, unpacked::<{ Format::Q2_K as usize }, _, _>);
 block_rows!(q3_k_rows, Q3_K, unpacked::<{ Format::Q3_K as usize }, _, _>);
 block_rows!(q5_k_rows, Q5_K, unpacked::<{ Format::Q5_K as usize }, _, _>);
+
+/// Rows of one, two or four blocks, as the keys of a cache are, are too short to fill a superblock each.
+#[target_feature(enable = "avx2,f16c")]
+fn q8_0_rows_of_any_length(w: &[u8], x: &[u8], out: &mut [f32]) {
+    match (w.len() / out.len() / 34, x.first_chunk()) {
+        (1, Some(x)) => q8_0_short_rows::<1>(w, x, out),
+        (2, Some(x)) => q8_0_short_rows::<2>(w, x, out),
+        (4, Some(x)) => q8_0_short_rows::<4>(w, x, out),
+        _ => q8_0_rows(w, x, out),
+    }
+}
+
+/// Rows of `N` blocks: as many together as have eight blocks, one a lane.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q8_0_short_rows<const N: usize>(w: &[u8], x: &Column, out: &mut [f32]) {
+    let (whole, rest) = w.as_chunks::<272>();
+    let (outs, last) = out.split_at_mut(whole.len() * 8 / N);
+    for (w, out) in whole.iter().zip(outs.chunks_exact_mut(8 / N)) {
+        let p = |i: usize| signed_products(load(part(w, 34 * i + 2)), load(part(x, 32 * (i % N))));
+        let [first, second] = half_sums([p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7)]);
+        let sums = _mm256_add_epi32(first, second);
+        let mut values = [0.0; 8];
+        store_floats(&mut values, add_group(_mm256_setzero_ps(), sums, heads::<34, 0>(w), x));
+        for (y, own) in out.iter_mut().zip(values.as_chunks::<N>().0) {
+            let mut lanes = [0.0; 8];
+            lanes[..N].copy_from_slice(own);
+            *y = tree(lanes);
+        }
+    }
+    if !last.is_empty() {
+        q8_0_rows(rest, x, last);
+    }
+}
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

@@ -97,6 +97,18 @@ int main(int argc, char **argv) {
     free(mark);
     free(state);
   }
+  config.kv_type_k = config.kv_type_v = ATTAR_KV_Q8_0;
+  attar_session *blocks = NULL;
+  CHECK_IS(attar_session_open(model, &config, NULL, &blocks, NULL), ATTAR_OK);
+  CHECK_IS(attar_prefill(blocks, prompt, 7, NULL), ATTAR_OK);
+  unsigned char *state = save(blocks, &n);
+  go_on(blocks, expected);
+  CHECK_IS(attar_state_load(blocks, state, n, &error), ATTAR_OK);
+  go_on(blocks, got);
+  CHECK(memcmp(expected, got, sizeof got) == 0);
+  CHECK_IS(attar_state_load(session, state, n, &error), ATTAR_E_VERIFY);
+  free(state);
+  attar_session_close(blocks);
   attar_session_close(session);
   attar_session_close(fresh);
   attar_session_close(short_one);

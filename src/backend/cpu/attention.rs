@@ -184,7 +184,7 @@ impl HeadAttention<'_> {
                 scratch: &mut [],
             });
         } else {
-            // Unpacking keys for a panel costs more than it saves: they are short.
+            // Keys are short: unpacked for a panel, each would take the room of a whole superblock.
             for (x, scores) in queries.chunks_exact(query_len).zip(scores.chunks_exact_mut(seen)) {
                 self.isa.matvec(format, keys, bytemuck::cast_slice(x), scores);
             }
