@@ -99,14 +99,16 @@ int main(int argc, char **argv) {
   }
   config.kv_type_k = config.kv_type_v = ATTAR_KV_Q8_0;
   attar_session *blocks = NULL;
-  CHECK_IS(attar_session_open(model, &config, NULL, &blocks, NULL), ATTAR_OK);
+  CHECK_IS(attar_session_open(model, &config, NULL, &blocks, NULL), ATTAR_E_UNSUPPORTED); /* heads of 8 */
+  CHECK_IS(attar_session_open(stranger, &config, NULL, &blocks, NULL), ATTAR_OK);
   CHECK_IS(attar_prefill(blocks, prompt, 7, NULL), ATTAR_OK);
   unsigned char *state = save(blocks, &n);
   go_on(blocks, expected);
   CHECK_IS(attar_state_load(blocks, state, n, &error), ATTAR_OK);
   go_on(blocks, got);
   CHECK(memcmp(expected, got, sizeof got) == 0);
-  CHECK_IS(attar_state_load(session, state, n, &error), ATTAR_E_VERIFY);
+  CHECK_IS(attar_state_load(foreign, state, n, &error), ATTAR_E_VERIFY);
+  CHECK(strstr(error.msg, "encodes") != NULL);
   free(state);
   attar_session_close(blocks);
   attar_session_close(session);
