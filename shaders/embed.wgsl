@@ -8,7 +8,6 @@ struct Params {
     end: u32,
     units: u32, // a row
     width: u32,
-    rows: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

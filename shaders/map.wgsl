@@ -16,7 +16,6 @@ struct Params {
     other: u32,
     other_stride: u32,
     width: u32,
-    rows: u32,
     factor: f32,
 }
 

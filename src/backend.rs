@@ -30,7 +30,7 @@ use crate::gguf::Tensor;
 use crate::memory::text;
 use crate::{Error, Result};
 use alloc::vec::Vec;
-use attar_kernels::Format;
+use attar_kernels::{Format, math};
 
 /// Weights on a device: one matrix, or one an expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,27 @@ impl CacheShape {
     }
 }
 
+/// Format, rows and columns of each of the matrices, one or one an expert.
+///
+/// # Errors
+/// [`Error::Unsupported`] if they are not alike or no kernel reads them.
+fn matrix_shape(experts: &[Tensor]) -> Result<(Format, usize, usize)> {
+    let first = &experts[0];
+    let format = first.format()?;
+    let (cols, rows) = (first.dims[0], first.dims[1..].iter().product());
+    match experts.iter().find(|t| t.kind != first.kind || t.dims != first.dims) {
+        None => Ok((format, rows, cols)),
+        Some(other) => {
+            let (name, kind, expected) = (&other.name, other.kind.name, first.kind.name);
+            Err(Error::Unsupported(text!(
+                "tensor '{name}' of {:?} {kind} among experts of {:?} {expected}",
+                other.dims,
+                first.dims
+            )))
+        }
+    }
+}
+
 /// How values pair up under rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
@@ -165,6 +186,16 @@ pub struct RotaryShape {
     pub magnitude: f32,
     /// How values pair up.
     pub pairing: Pairing,
+}
+
+impl RotaryShape {
+    /// Cosine and sine, times the magnitude, of each pair at a position.
+    fn angles(&self, position: u32) -> impl Iterator<Item = [f32; 2]> {
+        self.frequencies.iter().map(move |frequency| {
+            let (sin, cos) = math::sin_cos(f64::from(position) * frequency);
+            [cos * self.magnitude, sin * self.magnitude]
+        })
+    }
 }
 
 /// How a router's scores become a choice of experts.

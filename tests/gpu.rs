@@ -168,10 +168,7 @@ fn what_has_no_room_is_an_error() {
 fn a_plan_counts_the_devices_bytes_and_claims_none() {
     let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
     let Some(gpu) = device(&GpuOptions::default()) else { return };
-    let make = || -> attar::Result<Box<dyn Backend>> {
-        let options = GpuOptions { plan_only: true, ..GpuOptions::default() };
-        Ok(Box::new(Gpu::open(&options)?))
-    };
+    let make = || -> attar::Result<Box<dyn Backend>> { Ok(Box::new(gpu.planner())) };
     let options = Options::default();
     let plan = Session::plan_on(&gguf, &options, &make).expect("a plan");
     let session = Session::open_on(&gguf, &options, Box::new(gpu)).expect("a session");

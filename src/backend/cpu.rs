@@ -10,12 +10,12 @@ mod product;
 use super::threads::{Executor, Matrix, Threads};
 use super::{
     Backend, Buffer, Cache, CacheShape, NormKind, NormShape, Pairing, Rotary, RotaryShape,
-    RouteShape, Routing, Row, View, Weight,
+    RouteShape, Routing, Row, View, Weight, matrix_shape,
 };
+use crate::Result;
 use crate::bytes::Bytes;
 use crate::gguf::Tensor;
-use crate::memory::{self, Block, List, text};
-use crate::{Error, Result};
+use crate::memory::{self, Block, List};
 use alloc::vec::Vec;
 use attar_kernels::{Format, Isa, math};
 use attention::KeyValues;
@@ -156,14 +156,10 @@ impl Memory {
         if angles.of == Some(rotary) && *angles.rows == *rows {
             return;
         }
-        let RotaryShape { frequencies, magnitude, .. } = &self.rotaries[rotary.0 as usize];
-        for (row, values) in
-            rows.iter().zip(angles.values.chunks_exact_mut(frequencies.len().max(1)))
-        {
-            for (value, frequency) in values.iter_mut().zip(frequencies) {
-                let (sin, cos) = math::sin_cos(f64::from(row.position) * frequency);
-                *value = [cos * magnitude, sin * magnitude];
-            }
+        let shape = &self.rotaries[rotary.0 as usize];
+        let pairs = shape.frequencies.len().max(1);
+        for (row, values) in rows.iter().zip(angles.values.chunks_exact_mut(pairs)) {
+            values.iter_mut().zip(shape.angles(row.position)).for_each(|(v, angle)| *v = angle);
         }
         angles.of = Some(rotary);
         angles.rows.set(rows.iter().copied());
@@ -200,17 +196,7 @@ impl Backend for Cpu {
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
-        let first = &experts[0];
-        let format = first.format()?;
-        let (cols, rows) = (first.dims[0], first.dims[1..].iter().product());
-        if let Some(other) = experts.iter().find(|t| t.kind != first.kind || t.dims != first.dims) {
-            let (name, kind, expected) = (&other.name, other.kind.name, first.kind.name);
-            return Err(Error::Unsupported(text!(
-                "tensor '{name}' of {:?} {kind} among experts of {:?} {expected}",
-                other.dims,
-                first.dims
-            )));
-        }
+        let (format, rows, cols) = matrix_shape(experts)?;
         self.engine.expect(format, cols);
         let experts = memory::collect(experts.iter().map(|t| t.bytes.clone()))?;
         let vector = Block::default();

@@ -30,6 +30,7 @@ use device::Device;
 pub use device::{DeviceInfo, GpuOptions};
 use memory::{Id, Memory, Routes, Rows, Turning};
 use record::{Reading, Recorder};
+use std::sync::Arc;
 use steps::{Op, Weights};
 
 /// Widest key or value head.
@@ -41,7 +42,7 @@ const STAGING_BYTES: u64 = 1 << 20;
 
 /// A graphics device with a model's weights.
 pub struct Gpu {
-    device: Device,
+    device: Arc<Device>,
     memory: Memory,
     fixed: Fixed,
     recorder: Option<Recorder>,
@@ -67,12 +68,12 @@ struct Fixed {
     spare: Id,
 }
 
-/// Tokens and places of the rows at work, and whether the device has them.
+/// Tokens and places of the rows at work.
 #[derive(Default)]
 struct Batch {
     ids: Vec<u32>,
     rows: Vec<Row>,
-    angles: Vec<f32>,
+    angles: Vec<[f32; 2]>,
 }
 
 impl Batch {
@@ -93,9 +94,19 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] if there is none, or its driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self> {
+        Ok(Self::on(Arc::new(Device::open(options)?), false))
+    }
+
+    /// The same device without weights. It claims no memory when loading ends, so nothing can run on it:
+    /// it says how many bytes a model would take.
+    pub fn planner(&self) -> Self {
+        Self::on(Arc::clone(&self.device), true)
+    }
+
+    fn on(device: Arc<Device>, plan_only: bool) -> Self {
         let none = Id(u32::MAX);
-        Ok(Self {
-            device: Device::open(options)?,
+        Self {
+            device,
             memory: Memory::default(),
             fixed: Fixed {
                 vectors: none,
@@ -107,14 +118,14 @@ impl Gpu {
                 spare: none,
             },
             recorder: None,
-            plan_only: options.plan_only,
+            plan_only,
             ops: Vec::new(),
             batch: Batch::default(),
             values: Vec::new(),
             largest: Vec::new(),
             cache_bytes: 0,
             staging_bytes: STAGING_BYTES,
-        })
+        }
     }
 
     /// The device.
@@ -136,7 +147,7 @@ impl Gpu {
         self.ops.push(op);
     }
 
-    /// Turns the notes into dispatches and sends all but the last part, which `reading` will.
+    /// Turns the notes into dispatches, which go with the next submission.
     fn record(&mut self) {
         if self.ops.is_empty() {
             return;
@@ -160,7 +171,9 @@ impl Gpu {
         device.queue.write_buffer(memory.buffer(fixed.ids), 0, bytemuck::cast_slice(&batch.ids));
         device.queue.write_buffer(memory.buffer(fixed.rows), 0, bytemuck::cast_slice(&places));
         for turning in &memory.rotaries {
-            memory::angles(&turning.shape, &batch.rows, &mut batch.angles);
+            let places = batch.rows.iter().map(|row| row.position);
+            batch.angles.clear();
+            batch.angles.extend(places.flat_map(|place| turning.shape.angles(place)));
             let angles = bytemuck::cast_slice(&batch.angles);
             device.queue.write_buffer(memory.buffer(turning.angles), 0, angles);
         }
@@ -206,8 +219,8 @@ impl Weights for Fusing<'_> {
         a.format == b.format && alone && a.pieces[0].buffer == b.pieces[0].buffer
     }
 
-    fn fuses(&self, rows: usize) -> bool {
-        rows <= encode::MATVEC_ROWS_MAX
+    fn fuses(&self, out: View, routing: Option<Routing>) -> bool {
+        self.0.input_rows(out, routing) <= encode::MATVEC_ROWS_MAX
     }
 
     fn heads(&self, cache: Cache) -> (usize, usize) {

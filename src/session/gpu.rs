@@ -30,7 +30,7 @@ impl Options {
         let device = Gpu::open(gpu)?;
         let key = name!("{}.block_count", gguf.architecture()?);
         let all = gguf.usize(&key)?.unwrap_or(0);
-        let fits = |n: usize| Ok::<_, Error>(device.has_room(self.gpu_bytes(gguf, gpu, n)?));
+        let fits = |n: usize| Ok::<_, Error>(device.has_room(self.gpu_bytes(gguf, &device, n)?));
         let count = match layers {
             GpuLayers::First(n) => n,
             GpuLayers::Auto if fits(all + 1)? => all + 1,
@@ -61,11 +61,10 @@ impl Options {
     }
 
     /// Bytes a device needs for the first `layers`, nothing of which is claimed.
-    fn gpu_bytes(&self, gguf: &Gguf, gpu: &GpuOptions, layers: usize) -> Result<usize> {
-        let options = GpuOptions { plan_only: true, ..gpu.clone() };
+    fn gpu_bytes(&self, gguf: &Gguf, device: &Gpu, layers: usize) -> Result<usize> {
         let make = || -> Result<Box<dyn Backend>> {
             let cpu = Cpu::new(CpuOptions { threads: 1, ..self.cpu_options() })?;
-            Ok(boxed(Split::new(boxed(Gpu::open(&options)?)?, boxed(cpu)?, layers))?)
+            Ok(boxed(Split::new(boxed(device.planner())?, boxed(cpu)?, layers))?)
         };
         Ok(Session::plan_on(gguf, self, &make)?.device_bytes)
     }

@@ -12,8 +12,6 @@ pub struct GpuOptions {
     pub baseline: bool,
     /// Bind at most this many bytes of a buffer, if less than the device can.
     pub binding_bytes_max: Option<u64>,
-    /// Claim no device memory: only say how much would be.
-    pub plan_only: bool,
 }
 
 /// A device that could be opened.

@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::layout::{self, UNIT};
-use super::memory::{Id, Matrix, Piece};
+use super::memory::{Id, Matrix, Part, Piece};
 use super::shaders::{Id as Shader, Key};
 use super::steps::{Heads, Op, Place, Product, Products, Step};
 use crate::Result;
@@ -71,9 +71,10 @@ impl Gpu {
     }
 
     fn products(&mut self, products: Products) -> Result<()> {
-        let pieces = self.memory.matrix(products.each[0].w).pieces.len();
-        for piece in 0..pieces {
-            match self.takes_rows(&products) {
+        let Products { each: [first, ..], routing, .. } = products;
+        let takes_rows = self.memory.input_rows(first.out, routing) <= MATVEC_ROWS_MAX;
+        for piece in 0..self.memory.matrix(first.w).pieces.len() {
+            match takes_rows {
                 true => self.matvec(&products, piece)?,
                 false => self.matmul(&products, piece)?,
             }
@@ -81,30 +82,15 @@ impl Gpu {
         Ok(())
     }
 
-    fn takes_rows(&self, products: &Products) -> bool {
-        let rows = match products.routing {
-            Some(routing) => {
-                products.each[0].out.rows / self.memory.routings[routing.0 as usize].used
-            }
-            None => products.x.rows,
-        };
-        rows <= MATVEC_ROWS_MAX
-    }
-
     /// The part of a product that one piece makes, as `matvec` reads it.
     fn product(&self, product: Product, piece: usize) -> [u32; 12] {
         let matrix = self.memory.matrix(product.w);
-        let Piece { planes: [p, q, r, s], first, end, .. } = matrix.pieces[piece];
-        // Of a stack a piece has whole matrices, of one matrix some rows.
-        let (row, rows, experts) = match matrix.experts {
-            1 => (first as u32, (end - first) as u32, [0, 1]),
-            _ => (0, matrix.rows as u32, [first as u32, end as u32]),
-        };
+        let [p, q, r, s] = matrix.pieces[piece].planes;
+        let Part { row, rows, expert, experts } = matrix.part(piece);
         let [out, stride] = self.at(product.out);
         let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + row);
-        let blocks = rows.div_ceil(4);
-        let stack = matrix.stack as u32;
-        [p, q, r, s, out + row, stride, rows, stack, experts[0], experts[1], bias, blocks]
+        let (stack, end, blocks) = (matrix.stack as u32, expert + experts, rows.div_ceil(4));
+        [p, q, r, s, out + row, stride, rows, stack, expert, end, bias, blocks]
     }
 
     fn matvec(&mut self, products: &Products, piece: usize) -> Result<()> {
@@ -150,13 +136,10 @@ impl Gpu {
 
     fn matmul(&mut self, products: &Products, piece: usize) -> Result<()> {
         let Products { each: [product, ..], x, add, routing, .. } = *products;
-        let Matrix { format, cols, stack, experts, rows: all, .. } = *self.memory.matrix(product.w);
-        let Piece { buffer, planes, first, end } = self.memory.matrix(product.w).pieces[piece];
-        // Of a stack a piece has whole matrices, of one matrix some rows.
-        let (row, rows, [expert, count]) = match experts {
-            1 => (first as u32, (end - first) as u32, [0, 1]),
-            _ => (0, all as u32, [first as u32, (end - first) as u32]),
-        };
+        let matrix = self.memory.matrix(product.w);
+        let Matrix { format, cols, stack, .. } = *matrix;
+        let Piece { buffer, planes, .. } = matrix.pieces[piece];
+        let Part { row, rows, expert, experts } = matrix.part(piece);
         let columns = product.out.rows as u32;
         let [out, stride] = self.at(product.out);
         let bias = product.bias.map_or(NONE, |bias| self.memory.vector(bias) + row);
@@ -170,7 +153,7 @@ impl Gpu {
         let key = self.weighing(Shader::Matmul, format, cols).when(routes.is_some(), "EXPERTS");
         let routes = routes.map_or(self.fixed.dummy, |r| r.id);
         let buffers = [buffer, self.id(x), self.fixed.vectors, routes, self.id(product.out)];
-        self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), count])
+        self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), experts])
     }
 
     fn embed(&mut self, out: View, table: Weight) -> Result<()> {
@@ -183,7 +166,6 @@ impl Gpu {
                 end as u32,
                 units,
                 cols as u32,
-                out.rows as u32,
             ]);
             let buffers = [buffer, self.fixed.ids, self.id(out)];
             let grid = [units.div_ceil(64), out.rows as u32, 1];
@@ -362,11 +344,8 @@ impl Gpu {
             Other::Experts(start, routes) => (self.fixed.vectors, [start, 0], routes, 0.0),
             Other::Factor(factor) => (self.fixed.dummy, [0, 0], self.fixed.dummy, factor),
         };
-        let params = Params::default()
-            .push(&self.at(out))
-            .push(&at)
-            .push(&[out.width as u32, out.rows as u32])
-            .float(factor);
+        let params =
+            Params::default().push(&self.at(out)).push(&at).push(&[out.width as u32]).float(factor);
         let key = Key::new(Shader::Map, None).with("OPERATION", operation as u32);
         let buffers = [from, routes, self.id(out)];
         let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];

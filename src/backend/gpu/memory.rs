@@ -4,11 +4,11 @@
 use super::cache::KeyValues;
 use super::device::Device;
 use super::layout::{self, PLANES, ROWS_STEP, UNIT};
-use crate::backend::{RotaryShape, Row, View, Weight};
+use crate::backend::{RotaryShape, Routing, View, Weight, matrix_shape};
 use crate::gguf::Tensor;
 use crate::memory::text;
 use crate::{Error, Result};
-use attar_kernels::{Format, math};
+use attar_kernels::Format;
 
 /// Bytes of weights that share a buffer at most: few buffers bind fast, large ones are hard to find room for.
 const CHUNK_BYTES_MAX: u64 = 1 << 29;
@@ -45,6 +45,27 @@ pub(super) struct Piece {
     /// First row and the one after the last; of experts, whole matrices instead of rows.
     pub(super) first: usize,
     pub(super) end: usize,
+}
+
+/// What of its matrices a piece has: of a stack whole ones, of one matrix some rows.
+pub(super) struct Part {
+    /// First row of a matrix, and how many.
+    pub(super) row: u32,
+    pub(super) rows: u32,
+    /// First expert, and how many.
+    pub(super) expert: u32,
+    pub(super) experts: u32,
+}
+
+impl Matrix {
+    pub(super) fn part(&self, piece: usize) -> Part {
+        let Piece { first, end, .. } = self.pieces[piece];
+        let (first, len) = (first as u32, (end - first) as u32);
+        match self.experts {
+            1 => Part { row: first, rows: len, expert: 0, experts: 1 },
+            _ => Part { row: 0, rows: self.rows as u32, expert: first, experts: len },
+        }
+    }
 }
 
 /// What a weight's handle stands for.
@@ -119,6 +140,11 @@ impl Memory {
         (view.row * self.rows(view).stride + view.column) as u32
     }
 
+    /// Rows of input of products that are written to `out`.
+    pub(super) fn input_rows(&self, out: View, routing: Option<Routing>) -> usize {
+        routing.map_or(out.rows, |r| out.rows / self.routings[r.0 as usize].used)
+    }
+
     pub(super) fn matrix(&self, w: Weight) -> &Matrix {
         match &self.weights[w.0 as usize] {
             Held::Matrices(matrix) => matrix,
@@ -146,18 +172,7 @@ impl Memory {
 
     /// Gives matrices their places.
     pub(super) fn add_matrices(&mut self, tensors: &[Tensor], most: u64) -> Result<()> {
-        let first = &tensors[0];
-        let format = first.format()?;
-        let (cols, rows) = (first.dims[0], first.dims[1..].iter().product::<usize>());
-        if let Some(other) = tensors.iter().find(|t| t.kind != first.kind || t.dims != first.dims) {
-            let (name, kind) = (&other.name, other.kind.name);
-            return Err(Error::Unsupported(text!(
-                "tensor '{name}' of {:?} {kind} among experts of {:?} {}",
-                other.dims,
-                first.dims,
-                first.kind.name
-            )));
-        }
+        let (format, rows, cols) = matrix_shape(tensors)?;
         let most = most.min(CHUNK_BYTES_MAX);
         // Split between experts, or else between rows.
         let is_stack = tensors.len() > 1;
@@ -166,7 +181,7 @@ impl Memory {
         let count = if is_stack { tensors.len() } else { rows.div_ceil(ROWS_STEP) };
         let bytes = |n: usize| layout::matrix_bytes(format, n.saturating_mul(step), cols) as u64;
         if bytes(1) > most {
-            let name = &first.name;
+            let name = &tensors[0].name;
             return Err(Error::Limit(text!(
                 "tensor '{name}': {} bytes in one piece, expected at most {most} on this device",
                 bytes(1)
@@ -300,15 +315,4 @@ fn send(
         }
     }
     Ok(())
-}
-
-/// The angles of a batch, the same as on the CPU: cosine and sine of each pair of each row.
-pub(super) fn angles(shape: &RotaryShape, rows: &[Row], out: &mut Vec<f32>) {
-    out.clear();
-    for row in rows {
-        for frequency in &shape.frequencies {
-            let (sin, cos) = math::sin_cos(f64::from(row.position) * frequency);
-            out.extend([cos * shape.magnitude, sin * shape.magnitude]);
-        }
-    }
 }

@@ -81,9 +81,10 @@ fn format_source(format: Format) -> [&'static str; 4] {
         Format::Q6_K => include_shader!("format/q6_k"),
     };
     let weights = include_shader!("weights");
-    match format.info().is_float() {
-        true => [weights, own, "", ""],
-        false => [weights, include_shader!("blocks"), own, include_shader!("unit")],
+    match format {
+        Format::F32 => [weights, own, "", ""],
+        Format::F16 | Format::BF16 => [weights, own, include_shader!("halves"), ""],
+        _ => [weights, include_shader!("blocks"), own, include_shader!("unit")],
     }
 }
 

@@ -121,8 +121,8 @@ pub(super) enum Step {
 pub(super) trait Weights {
     /// Whether products with these weights can be one dispatch.
     fn together(&self, a: Weight, b: Weight) -> bool;
-    /// Whether a product of as many rows takes the path that fuses.
-    fn fuses(&self, rows: usize) -> bool;
+    /// Whether products written to `out` take the path that fuses.
+    fn fuses(&self, out: View, routing: Option<Routing>) -> bool;
     /// Heads of the cache and the width of their keys.
     fn heads(&self, cache: Cache) -> (usize, usize);
     /// The widest head that can be placed at once.
@@ -182,7 +182,7 @@ impl List<'_> {
     fn normed(&self, at: usize) -> Option<(Products, usize)> {
         let Op::Norm { out, x, norm, group } = self.op(at)? else { return None };
         let fits = norm.kind == NormKind::Rms && norm.weight.is_some() && group == x.width;
-        if !fits || out.buffer == x.buffer || !self.weights.fuses(x.rows) {
+        if !fits || out.buffer == x.buffer || !self.weights.fuses(out, None) {
             return None;
         }
         let (products, end) = self.products(at + 1)?;
@@ -204,7 +204,7 @@ impl List<'_> {
             add: false,
             routing,
         };
-        if self.weights.fuses(first.out.rows) {
+        if self.weights.fuses(first.out, routing) {
             while let Some((next, of, by, after)) = self.product(end) {
                 let fits = products.count < Products::MAX && of == x && by == routing;
                 let apart = products.each().iter().all(|p| p.out.buffer != next.out.buffer);
