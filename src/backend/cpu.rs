@@ -99,7 +99,7 @@ impl Cpu {
     /// A CPU without weights.
     ///
     /// # Errors
-    /// [`Error::Io`] if threads cannot be started, [`Error::Limit`] if too many are asked for.
+    /// [`crate::Error::Io`] if threads cannot be started, [`crate::Error::Limit`] if too many are asked for.
     pub fn new(options: CpuOptions) -> Result<Self> {
         let isa = options.isa.unwrap_or_else(attar_kernels::best);
         let engine = Engine::new(isa, Threads::new(options.threads, options.executor)?)?;
