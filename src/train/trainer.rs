@@ -1,0 +1,203 @@
+//! A model that learns: steps over batches of texts, and what a run needs to go on after a stop.
+
+use super::loss::Loss;
+use super::optimizer::{Adam, AdamOptions};
+use super::tape::{Parameter, Tape, TapeOptions};
+use crate::arch::{self, LoadOptions};
+use crate::backend::Row;
+use crate::gguf::Gguf;
+use crate::memory::text;
+use crate::model::Decoder;
+use crate::{Error, Result};
+use attar_kernels::{Format, Isa};
+
+/// How to make a [`Trainer`].
+#[derive(Clone, Copy, Debug)]
+pub struct TrainerOptions {
+    /// Tokens of the longest text.
+    pub sequence_len: usize,
+    /// Texts a step.
+    pub batch_len: usize,
+    /// Threads, 0 for one a core.
+    pub threads: usize,
+    /// How weights change.
+    pub adam: AdamOptions,
+    /// What is made small.
+    pub loss: Loss,
+    /// Steps of the whole run.
+    pub steps: u64,
+}
+
+/// Logits of one batch are at most so many, unless a single text has more: it bounds memory.
+const LOGITS_MAX: usize = 1 << 23;
+
+/// Logits worked on at a time: enough rows for fast products.
+const LOGITS_AT_ONCE: usize = 1 << 19;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepReport {
+    /// Mean loss a token.
+    pub loss: f64,
+    /// Length of the gradient before it was limited.
+    pub gradient_norm: f64,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+}
+
+/// Where a teacher's logits come from: fills `[tokens - 1, vocab_len]` for one text.
+pub type Teacher<'a> = dyn FnMut(&[u32], &mut [f32]) -> Result<()> + 'a;
+
+/// A model that learns.
+pub struct Trainer {
+    tape: Tape,
+    decoder: Decoder,
+    pub(super) adam: Adam,
+    options: TrainerOptions,
+    isa: &'static Isa,
+    pub(super) step: u64,
+    /// The teacher's logits of the batch at work.
+    taught: Vec<f32>,
+}
+
+impl Trainer {
+    /// Loads the model of a file in f32.
+    ///
+    /// # Errors
+    /// As [`crate::Session::open`]; [`Error::Invalid`] for texts of fewer than two tokens.
+    pub fn new(gguf: &Gguf, options: TrainerOptions) -> Result<Self> {
+        if options.sequence_len < 2 || options.batch_len == 0 {
+            let (len, count) = (options.sequence_len, options.batch_len);
+            return Err(Error::Invalid(text!(
+                "{count} texts of {len} tokens a step, expected at least 1 of 2"
+            )));
+        }
+        let context_len = options.sequence_len - 1;
+        let vocab_len = gguf.need_tensor("token_embd.weight")?.dims.last().copied().unwrap_or(1);
+        let sequences = (LOGITS_MAX / (context_len * vocab_len)).clamp(1, options.batch_len);
+        let mut tape =
+            Tape::new(TapeOptions { threads: options.threads, ..TapeOptions::default() })?;
+        let batch_len = sequences * context_len;
+        let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(1);
+        let cache = Format::F32;
+        let sizes = LoadOptions { context_len, batch_len, cache, sequences, logit_rows };
+        let decoder = arch::load(gguf, &mut tape, &sizes)?;
+        let adam = Adam::new(tape.parameters());
+        let isa = attar_kernels::best();
+        Ok(Self { tape, decoder, adam, options, isa, step: 0, taught: Vec::new() })
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.tape.parameters()
+    }
+
+    pub(super) fn parameters_mut(&mut self) -> &mut [Parameter] {
+        self.tape.parameters_mut().0
+    }
+
+    /// Steps taken.
+    pub fn steps_taken(&self) -> u64 {
+        self.step
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocab_len(&self) -> usize {
+        self.decoder.shape.vocab_len
+    }
+
+    /// Has the forward pass use weights as they will be once they are written in the format that `of` says
+    /// for a tensor's name and sizes (quantisation-aware training, arXiv 1712.05877).
+    pub fn round_to(&mut self, of: &dyn Fn(&Parameter) -> Option<Format>) {
+        let (parameters, threads) = self.tape.parameters_mut();
+        for parameter in parameters {
+            if let Some(format) = of(parameter).filter(|_| parameter.learns()) {
+                parameter.round_to(format);
+                parameter.round(threads);
+            }
+        }
+    }
+
+    /// Takes one step over `texts`, each as long as the options say at most.
+    ///
+    /// # Errors
+    /// Those of the teacher; [`Error::Token`] for an id beyond the vocabulary.
+    pub fn step(
+        &mut self,
+        texts: &[&[u32]],
+        mut teacher: Option<&mut Teacher<'_>>,
+    ) -> Result<StepReport> {
+        let tokens: usize = texts.iter().map(|ids| ids.len().saturating_sub(1)).sum();
+        let at_once = self.decoder.shape.batch_len / (self.options.sequence_len - 1);
+        let mut loss = 0.0;
+        for texts in texts.chunks(at_once) {
+            loss += self.gradients(texts, teacher.as_deref_mut(), 1.0 / tokens as f32)?;
+        }
+        let (parameters, threads) = self.tape.parameters_mut();
+        let TrainerOptions { adam, steps, .. } = &self.options;
+        let gradient_norm = self.adam.step(parameters, threads, adam, self.step, *steps);
+        parameters.iter_mut().for_each(|parameter| parameter.round(threads));
+        self.step += 1;
+        Ok(StepReport { loss: loss / tokens as f64, gradient_norm, tokens })
+    }
+
+    /// Adds the gradient of `factor` times the loss summed over the texts' tokens to the weights'; returns
+    /// that sum. The texts are as many as fit at once.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn gradients(
+        &mut self,
+        texts: &[&[u32]],
+        teacher: Option<&mut Teacher<'_>>,
+        factor: f32,
+    ) -> Result<f64> {
+        let Self { tape, decoder, options, isa, taught, .. } = self;
+        let vocab_len = decoder.shape.vocab_len;
+        let (mut rows, mut ids, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for (sequence, text) in texts.iter().enumerate() {
+            let [inputs @ .., _] = text else { continue };
+            let place = |position| Row { sequence: sequence as u32, position: position as u32 };
+            rows.extend((0..inputs.len()).map(place));
+            ids.extend_from_slice(inputs);
+            targets.extend(text[1..].iter().map(|id| *id as usize));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_len) {
+            return Err(Error::Token { id: *id, vocab_len });
+        }
+        taught.clear();
+        if let Some(teacher) = teacher {
+            taught.resize(rows.len() * vocab_len, 0.0);
+            let mut rest = &mut taught[..];
+            for text in texts.iter().filter(|text| text.len() > 1) {
+                let (own, after) = rest.split_at_mut((text.len() - 1) * vocab_len);
+                rest = after;
+                teacher(text, own)?;
+            }
+        }
+        tape.forget();
+        decoder.forward(tape, &ids, &rows, &|| true)?;
+        let mut loss = 0.0;
+        let mut gradient = Vec::new();
+        for first in (0..rows.len()).step_by(decoder.shape.logit_rows) {
+            let count = decoder.shape.logit_rows.min(rows.len() - first);
+            let mark = tape.mark();
+            gradient.clear();
+            gradient.extend_from_slice(decoder.logits(tape, first, count)?);
+            let mut teacher = taught.chunks_exact_mut(vocab_len).skip(first);
+            let mut work: Vec<_> = gradient
+                .chunks_exact_mut(vocab_len)
+                .zip(&targets[first..])
+                .map(|(row, target)| (row, teacher.next(), *target, 0.0))
+                .collect();
+            tape.parameters_mut().1.each(&mut work, |_, (row, teacher, target, loss)| {
+                *loss = options.loss.back(isa, row, teacher.as_deref_mut(), *target, factor);
+            });
+            loss += work.iter().map(|(.., loss)| loss).sum::<f64>();
+            tape.seed(decoder.logits.first(count), &gradient);
+            tape.back_to(mark);
+        }
+        tape.back_to(super::tape::Mark::START);
+        Ok(loss)
+    }
+}
