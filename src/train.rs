@@ -1,6 +1,7 @@
 //! Training: gradients through the one model definition, an optimiser, losses and checkpoints.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
+mod checkpoint;
 mod loss;
 mod optimizer;
 mod product;

@@ -92,8 +92,14 @@ impl Trainer {
         self.tape.parameters()
     }
 
-    pub(super) fn parameters_mut(&mut self) -> &mut [Parameter] {
-        self.tape.parameters_mut().0
+    pub(super) fn learned_mut(&mut self) -> (&mut [Parameter], &mut Adam) {
+        (self.tape.parameters_mut().0, &mut self.adam)
+    }
+
+    /// Rounds the weights again that products shall use rounded.
+    pub(super) fn round(&mut self) {
+        let (parameters, threads) = self.tape.parameters_mut();
+        parameters.iter_mut().for_each(|parameter| parameter.round(threads));
     }
 
     /// Steps taken.
@@ -109,13 +115,12 @@ impl Trainer {
     /// Has the forward pass use weights as they will be once they are written in the format that `of` says
     /// for a tensor's name and sizes (quantisation-aware training, arXiv 1712.05877).
     pub fn round_to(&mut self, of: &dyn Fn(&Parameter) -> Option<Format>) {
-        let (parameters, threads) = self.tape.parameters_mut();
-        for parameter in parameters {
+        for parameter in self.tape.parameters_mut().0 {
             if let Some(format) = of(parameter).filter(|_| parameter.learns()) {
                 parameter.round_to(format);
-                parameter.round(threads);
             }
         }
+        self.round();
     }
 
     /// Takes one step over `texts`, each as long as the options say at most.
@@ -136,7 +141,7 @@ impl Trainer {
         let (parameters, threads) = self.tape.parameters_mut();
         let TrainerOptions { adam, steps, .. } = &self.options;
         let gradient_norm = self.adam.step(parameters, threads, adam, self.step, *steps);
-        parameters.iter_mut().for_each(|parameter| parameter.round(threads));
+        self.round();
         self.step += 1;
         Ok(StepReport { loss: loss / tokens as f64, gradient_norm, tokens })
     }
