@@ -101,6 +101,17 @@ impl Sequences {
         all.checked()
     }
 
+    /// The same in other tokens; a sequence ends before the first that `id` has none for, and is left out
+    /// if less than two are left.
+    pub(super) fn translate(&self, id: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
+        for sequence in self.iter() {
+            let known: Vec<u32> = sequence.iter().map_while(|token| id(*token)).collect();
+            all.push(&[], &known);
+        }
+        all
+    }
+
     fn push(&mut self, start: &[u32], rest: &[u32]) {
         if start.len() + rest.len() < 2 {
             return; // nothing to predict
