@@ -1,8 +1,15 @@
 //! Making models smaller, and making files to measure with.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
+mod measure;
+mod parallel;
 mod quantize;
 mod random;
+mod sequences;
+mod vocabulary;
 
+pub use measure::{Divergence, Estimate, Measure, Measured, Open};
 pub use quantize::{Quantized, quantize};
 pub use random::{RandomModel, write_random};
+pub use sequences::{DOCUMENT_END, Progress, Sequences};
+pub use vocabulary::TokenMap;

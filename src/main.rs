@@ -6,6 +6,8 @@ mod main {
     pub(crate) mod allocations;
     pub(crate) mod bench;
     pub(crate) mod chat;
+    #[allow(dead_code, reason = "the commands that use it follow")]
+    pub(crate) mod data;
     pub(crate) mod device;
     pub(crate) mod generate;
     pub(crate) mod inspect;

@@ -80,6 +80,12 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
+    /// A view of elements encoded as version 3 of the format has them.
+    #[cfg(feature = "std")]
+    pub(super) fn encoded(kind: ValueType, len: usize, bytes: &'a [u8]) -> Self {
+        Self { kind, len, bytes, wide: true }
+    }
+
     /// The elements in order.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let mut cursor = Walk { bytes: self.bytes, wide: self.wide };

@@ -1,7 +1,7 @@
 //! The one way Attar writes GGUF: version 3, tensor by tensor, under a temporary name until whole.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
-use super::types::TensorType;
+use super::types::{TensorType, ValueType};
 use super::value::{Array, Value};
 use crate::memory::text;
 use crate::{Error, Result};
@@ -26,6 +26,36 @@ impl TensorPlan {
     /// Size of the data.
     pub fn bytes(&self) -> usize {
         self.dims.iter().product::<usize>() / self.kind.block_len * self.kind.block_bytes
+    }
+}
+
+/// An array to write: its values of one type, encoded one after another.
+#[derive(Clone, Debug)]
+pub struct ArrayBuf {
+    kind: ValueType,
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl ArrayBuf {
+    /// An array of values of type `kind`; those of another type are left out.
+    pub fn new<'a>(kind: ValueType, values: impl IntoIterator<Item = Value<'a>>) -> Self {
+        let mut array = Self { kind, len: 0, bytes: Vec::new() };
+        for value in values.into_iter().filter(|value| value.kind() == kind) {
+            put_value(&mut array.bytes, value);
+            array.len += 1;
+        }
+        array
+    }
+
+    /// An array of strings.
+    pub fn strings<T: AsRef<[u8]>>(texts: &[T]) -> Self {
+        Self::new(ValueType::String, texts.iter().map(|text| Value::String(text.as_ref())))
+    }
+
+    /// The value to write.
+    pub fn value(&self) -> Value<'_> {
+        Value::Array(Array::encoded(self.kind, self.len, &self.bytes))
     }
 }
 

@@ -1,0 +1,150 @@
+//! Options about the tokens that commands learn from and measure on.
+
+use super::terminal::{self, read_input};
+use attar::compress::{Progress, Sequences};
+use attar::memory::Shared;
+use attar::{Error, Gguf, Result, Tokenizer};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What to learn from or to measure on.
+#[derive(clap::Args)]
+pub(crate) struct DataArgs {
+    /// A text, - for standard input, or `self` for what the model makes up. A line `<|endoftext|>`
+    /// ends a document
+    #[arg(long, value_name = "FILE|self")]
+    pub(crate) data: Option<Source>,
+    /// Tokens to take, such as 64k or 1M [default: all of a text, 32k of self]
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens: Option<Count>,
+    /// Tokens a sequence [default: 256, or what the model knows]
+    #[arg(long, value_name = "N")]
+    pub(crate) seq_len: Option<usize>,
+    /// Same seed, same sequences
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// Where tokens come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The model's own probabilities.
+    Model,
+    /// A text.
+    File(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "self" { Self::Model } else { Self::File(text.into()) })
+    }
+}
+
+/// A number that may end in k, M or G for thousands, millions or billions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) usize);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, factor) = match text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']) {
+            digits if digits.len() + 1 < text.len() => ("", 0.0),
+            digits => (digits, factor(&text[digits.len()..])),
+        };
+        let value = digits.parse::<f64>().map(|value| value * factor);
+        match value {
+            // Beyond 2^53 a float is no exact count, and no machine has as many tokens or bytes.
+            Ok(value) if (1.0..9e15).contains(&value) => Ok(Self(value.round() as usize)),
+            _ => Err("expected a number from 1, such as 5000, 64k or 1.5M".into()),
+        }
+    }
+}
+
+fn factor(suffix: &str) -> f64 {
+    match suffix {
+        "k" | "K" => 1e3,
+        "m" | "M" => 1e6,
+        "g" | "G" => 1e9,
+        _ => 1.0,
+    }
+}
+
+/// Tokens to draw from a model where nobody says how many.
+const TOKENS_DEFAULT: usize = 32_000;
+
+const SEQ_LEN_DEFAULT: usize = 256;
+
+impl DataArgs {
+    /// The sequences, in tokens of `gguf`, which is also who makes them up.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without `--data`, and those of reading and sampling.
+    pub(crate) fn sequences(
+        &self,
+        gguf: &Gguf,
+        threads: usize,
+        stop: &Shared<AtomicBool>,
+    ) -> Result<Sequences> {
+        let len = self.seq_len(gguf)?;
+        match &self.data {
+            None => Err(Error::Invalid("--data is missing: a text, or self".into())),
+            Some(Source::File(path)) => {
+                let text = read_input(path)?;
+                let named = |e: Error| e.in_file(&path.display().to_string());
+                let all = Sequences::from_text(&Tokenizer::load(gguf)?, &text, len);
+                let all = all.map_err(named)?;
+                Ok(all.split(self.tokens.map_or(usize::MAX, |count| count.0)).0)
+            }
+            Some(Source::Model) => {
+                let count = self.tokens.map_or(TOKENS_DEFAULT, |count| count.0);
+                watched(count, "tokens sampled", stop, |progress| {
+                    Sequences::sampled(gguf, count, len, self.seed, threads, progress)
+                })
+            }
+        }
+    }
+
+    /// Tokens a sequence: as asked, otherwise [`SEQ_LEN_DEFAULT`] or what the model knows.
+    pub(crate) fn seq_len(&self, gguf: &Gguf) -> Result<usize> {
+        let known = gguf.usize(&format!("{}.context_length", gguf.architecture()?))?;
+        let len = SEQ_LEN_DEFAULT.min(known.unwrap_or(SEQ_LEN_DEFAULT));
+        Ok(self.seq_len.unwrap_or(len))
+    }
+}
+
+/// Work on `count` tokens with a bar, which ends once `stop` is set.
+pub(crate) fn watched<T>(
+    count: usize,
+    what: &'static str,
+    stop: &Shared<AtomicBool>,
+    work: impl FnOnce(Progress<'_>) -> Result<T>,
+) -> Result<T> {
+    let bar = terminal::progress(count as u64, what);
+    let done = work(&|tokens| {
+        bar.inc(tokens as u64);
+        !stop.load(Ordering::Relaxed)
+    });
+    bar.finish_and_clear();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_suffixes() {
+        let count = |text: &str| text.parse::<Count>().ok().map(|count| count.0);
+        assert_eq!(count("5000"), Some(5000));
+        assert_eq!(count("64k"), Some(64_000));
+        assert_eq!(count("1.5M"), Some(1_500_000));
+        assert_eq!(count("2G"), Some(2_000_000_000));
+        for wrong in ["", "k", "0", "-1", "1kk", "1kM", "nan", "inf", "1e300", "9e15k", "5x"] {
+            assert_eq!(count(wrong), None, "{wrong}");
+        }
+    }
+}
