@@ -8,7 +8,7 @@ mod product;
 pub mod tape;
 mod trainer;
 
-pub use loss::{Divergence, Loss};
+pub use loss::{Direction, Loss};
 pub use optimizer::AdamOptions;
 pub use tape::{Tape, TapeOptions};
 pub use trainer::{StepReport, Teacher, Trainer, TrainerOptions};

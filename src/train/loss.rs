@@ -5,7 +5,7 @@ use attar_kernels::{Isa, math};
 
 /// How far a student's distribution `q` is from its teacher's `p`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Divergence {
+pub enum Direction {
     /// `KL(p || q)`: the student covers all that the teacher may say.
     Forward,
     /// `KL(q || p)`: the student keeps to what the teacher is likely to say (MiniLLM, arXiv 2306.08543).
@@ -16,7 +16,7 @@ pub enum Divergence {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
     /// Against the teacher.
-    pub divergence: Divergence,
+    pub direction: Direction,
     /// Part of the divergence; the rest is cross-entropy against the text. 0 needs no teacher.
     pub teacher_share: f32,
     /// What both models' logits are divided by for the divergence, which is multiplied by its square so that
@@ -30,7 +30,7 @@ pub struct Loss {
 impl Loss {
     /// Cross-entropy against the text alone.
     pub const TEXT: Self =
-        Self { divergence: Divergence::Forward, teacher_share: 0.0, temperature: 1.0, top: 0 };
+        Self { direction: Direction::Forward, teacher_share: 0.0, temperature: 1.0, top: 0 };
     /// Divergence from the teacher alone.
     pub const TEACHER: Self = Self { teacher_share: 1.0, ..Self::TEXT };
 
@@ -72,16 +72,16 @@ impl Loss {
         let shift = softmax(isa, teacher) - softmax(isa, student);
         ratio.iter_mut().for_each(|r| *r -= shift);
         let (q, p) = (student, &*teacher);
-        let loss = match self.divergence {
-            Divergence::Forward if (1..p.len()).contains(&self.top) => {
+        let loss = match self.direction {
+            Direction::Forward if (1..p.len()).contains(&self.top) => {
                 forward_top(q, p, &ratio, self.top)
             }
-            Divergence::Forward => {
+            Direction::Forward => {
                 let loss = p.iter().zip(&ratio).map(|(p, r)| f64::from(p * r)).sum();
                 q.iter_mut().zip(p).for_each(|(q, p)| *q -= p);
                 loss
             }
-            Divergence::Reverse => {
+            Direction::Reverse => {
                 let loss: f64 = q.iter().zip(&ratio).map(|(q, r)| f64::from(-q * r)).sum();
                 q.iter_mut().zip(&ratio).for_each(|(q, r)| *q *= -r - loss as f32);
                 loss
@@ -149,9 +149,9 @@ mod tests {
         let kl = |from: fn(&(f64, f64)) -> (f64, f64)| -> f64 {
             events.iter().map(from).map(|(a, b)| a * (a / b).ln()).sum()
         };
-        let divergence = match loss.divergence {
-            Divergence::Forward => kl(|e| *e),
-            Divergence::Reverse => kl(|e| (e.1, e.0)),
+        let divergence = match loss.direction {
+            Direction::Forward => kl(|e| *e),
+            Direction::Reverse => kl(|e| (e.1, e.0)),
         };
         let share = f64::from(loss.teacher_share);
         share * tau * tau * divergence - (1.0 - share) * probabilities(z)[TARGET].ln()
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn losses_and_gradients_are_those_of_the_definition() {
         let forward = Loss { temperature: 2.0, teacher_share: 0.7, ..Loss::TEACHER };
-        let reverse = Loss { divergence: Divergence::Reverse, ..forward };
+        let reverse = Loss { direction: Direction::Reverse, ..forward };
         let top = Loss { top: 4, ..forward };
         for loss in [Loss::TEXT, Loss::TEACHER, forward, reverse, top] {
             let (z, t) = (values(1), values(2));

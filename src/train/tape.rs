@@ -38,11 +38,13 @@ pub struct TapeOptions {
     /// Whether the tensor of a name learns: it is held in f32 then and has a gradient. Others stay in
     /// their format.
     pub learns: fn(&str) -> bool,
+    /// Whether operations are remembered; without, there is no way back, and less memory is taken.
+    pub records: bool,
 }
 
 impl Default for TapeOptions {
     fn default() -> Self {
-        Self { threads: 0, learns: |_| true }
+        Self { threads: 0, learns: |_| true, records: true }
     }
 }
 
@@ -58,6 +60,7 @@ pub struct Tape {
     threads: Threads,
     isa: &'static Isa,
     learns: fn(&str) -> bool,
+    records: bool,
     parameters: Vec<Parameter>,
     values: Vec<Rows>,
     gradients: Vec<Rows>,
@@ -96,6 +99,7 @@ impl Tape {
             threads: Threads::new(options.threads, None)?,
             isa: attar_kernels::best(),
             learns: options.learns,
+            records: options.records,
             parameters: Vec::new(),
             values: Vec::new(),
             gradients: Vec::new(),
@@ -146,6 +150,14 @@ impl Tape {
     pub fn gradient(&self, x: View) -> Vec<f32> {
         let rows = &self.gradients[x.buffer.0 as usize];
         (0..x.rows).flat_map(|r| rows.row(x, r).iter().copied()).collect()
+    }
+
+    /// Remembers an operation that has been run.
+    fn note(&mut self, operation: Operation) {
+        match self.records {
+            true => self.record.push(operation),
+            false => self.kept.truncate(0),
+        }
     }
 
     /// Keeps what a view holds for the way back.
@@ -307,7 +319,7 @@ impl Backend for Tape {
     fn write(&mut self, out: View, values: &[f32]) {
         assert!(values.len() == out.rows * out.width);
         self.each_row(out, |_, r, row| row.copy_from_slice(&values[r * out.width..][..out.width]));
-        self.record.push(Operation::Write { out });
+        self.note(Operation::Write { out });
     }
 
     fn read(&mut self, x: View) -> Result<&[f32]> {
@@ -321,7 +333,7 @@ impl Backend for Tape {
         self.each_row(out, |reads, r, row| {
             reads.parameters[table.0 as usize].row(ids[r] as usize, row);
         });
-        self.record.push(Operation::Embed { out, table, ids: ids.into() });
+        self.note(Operation::Embed { out, table, ids: ids.into() });
     }
 
     fn matmul(&mut self, out: View, w: Weight, x: View) {
@@ -335,13 +347,13 @@ impl Backend for Tape {
             multiply_on(threads, target.target(columns), 0.0, 1.0, x_values, w.transposed());
         });
         self.put(out.buffer, target);
-        self.record.push(Operation::Product { out, weight: w, x, kept });
+        self.note(Operation::Product { out, weight: w, x, kept });
     }
 
     fn copy(&mut self, out: View, x: View) {
         assert!(out.rows == x.rows);
         self.each_row(out, |reads, r, row| row.copy_from_slice(reads.row(x, r)));
-        self.record.push(Operation::Copy { out, x });
+        self.note(Operation::Copy { out, x });
     }
 
     fn add(&mut self, x: View, y: View) {
@@ -349,19 +361,19 @@ impl Backend for Tape {
         self.each_row(x, |reads, r, row| {
             row.iter_mut().zip(reads.row(y, r)).for_each(|(a, b)| *a += b);
         });
-        self.record.push(Operation::Add { x, y });
+        self.note(Operation::Add { x, y });
     }
 
     fn add_bias(&mut self, x: View, bias: Weight) {
         self.each_row(x, |reads, _, row| {
             row.iter_mut().zip(reads.vector(bias)).for_each(|(a, b)| *a += b);
         });
-        self.record.push(Operation::Bias { x, bias });
+        self.note(Operation::Bias { x, bias });
     }
 
     fn scale(&mut self, x: View, factor: f32) {
         self.each_row(x, |_, _, row| row.iter_mut().for_each(|v| *v *= factor));
-        self.record.push(Operation::Scale { x, factor });
+        self.note(Operation::Scale { x, factor });
     }
 
     fn scale_rows(&mut self, x: View, gate: View) {
@@ -371,7 +383,7 @@ impl Backend for Tape {
             let factor = 1.0 / (1.0 + math::exp(-reads.row(gate, r)[0]));
             row.iter_mut().for_each(|v| *v *= factor);
         });
-        self.record.push(Operation::ScaleRows { x, gate, kept, kept_gate });
+        self.note(Operation::ScaleRows { x, gate, kept, kept_gate });
     }
 
     fn norm(&mut self, out: View, x: View, norm: NormShape, group: usize) {
@@ -388,7 +400,7 @@ impl Backend for Tape {
             row.chunks_mut(group).for_each(|x| apply(isa, x, weight, norm.eps));
         });
         self.kept.blocks = blocks;
-        self.record.push(Operation::Norm { out, x, norm, group, kept });
+        self.note(Operation::Norm { out, x, norm, group, kept });
     }
 
     fn swiglu(&mut self, gate: View, up: View) {
@@ -396,7 +408,7 @@ impl Backend for Tape {
         let (kept_gate, kept_up) = (self.keep(gate), self.keep(up));
         let isa = self.isa;
         self.each_row(gate, |reads, r, row| isa.swiglu(row, reads.row(up, r)));
-        self.record.push(Operation::Swiglu { gate, up, kept_gate, kept_up });
+        self.note(Operation::Swiglu { gate, up, kept_gate, kept_up });
     }
 
     fn rope(&mut self, x: View, heads: usize, rotary: Rotary, rows: &[Row]) {
@@ -406,7 +418,7 @@ impl Backend for Tape {
         let mut out = self.take(x.buffer);
         self.rotate(&mut out, x, heads, rotary, false);
         self.put(x.buffer, out);
-        self.record.push(Operation::Rope { x, heads, rotary, rows });
+        self.note(Operation::Rope { x, heads, rotary, rows });
     }
 
     fn store(&mut self, cache: Cache, key: View, value: View, rows: &[Row]) {
@@ -415,7 +427,7 @@ impl Backend for Tape {
         held.store(&self.values[key.buffer.0 as usize], key, true, rows);
         held.store(&self.values[value.buffer.0 as usize], value, false, rows);
         let rows = self.batch(rows);
-        self.record.push(Operation::Store { cache, key, value, rows });
+        self.note(Operation::Store { cache, key, value, rows });
     }
 
     fn attention(&mut self, out: View, query: View, cache: Cache, scale: f32, rows: &[Row]) {
@@ -434,7 +446,7 @@ impl Backend for Tape {
         self.put(out.buffer, target);
         let kept_out = self.keep(out);
         let rows = self.batch(rows);
-        self.record.push(Operation::Attention { out, query, cache, scale, rows, kept, kept_out });
+        self.note(Operation::Attention { out, query, cache, scale, rows, kept, kept_out });
     }
 
     fn route(&mut self, routing: Routing, scores: View, shape: RouteShape) {
@@ -452,7 +464,7 @@ impl Backend for Tape {
             let factor = reads.vector(factors)[experts[slot] as usize];
             row.iter_mut().for_each(|v| *v *= factor);
         });
-        self.record.push(Operation::ScaleExperts { x, factors, experts, kept });
+        self.note(Operation::ScaleExperts { x, factors, experts, kept });
     }
 
     fn combine(&mut self, out: View, x: View, routing: Routing) {

@@ -28,8 +28,8 @@ pub struct TrainerOptions {
     pub steps: u64,
 }
 
-/// Logits of one batch are at most so many, unless a single text has more: it bounds memory.
-const LOGITS_MAX: usize = 1 << 23;
+/// Rows of one batch are at most so many, unless a single text has more: it bounds memory.
+const ROWS_MAX: usize = 1 << 12;
 
 /// Logits worked on at a time: enough rows for fast products.
 const LOGITS_AT_ONCE: usize = 1 << 19;
@@ -45,8 +45,75 @@ pub struct StepReport {
     pub tokens: usize,
 }
 
-/// Where a teacher's logits come from: fills `[tokens - 1, vocab_len]` for one text.
-pub type Teacher<'a> = dyn FnMut(&[u32], &mut [f32]) -> Result<()> + 'a;
+/// A model whose predictions are to be learned. It runs in f32 whatever its file's formats.
+pub struct Teacher {
+    tape: Tape,
+    decoder: Decoder,
+    /// The teacher's token for each of the student's; none where they are the same.
+    tokens: Option<Vec<u32>>,
+}
+
+impl Teacher {
+    /// Opens a teacher for a trainer of these options.
+    ///
+    /// # Errors
+    /// As [`crate::Session::open`]; [`Error::Token`] for a token the teacher has not.
+    pub fn open(gguf: &Gguf, options: &TrainerOptions, tokens: Option<Vec<u32>>) -> Result<Self> {
+        let threads = options.threads;
+        let mut tape = Tape::new(TapeOptions { threads, learns: |_| false, records: false })?;
+        let decoder = load(gguf, &mut tape, options)?;
+        let vocab_len = decoder.shape.vocab_len;
+        let mut all = tokens.iter().flatten();
+        match all.find(|id| **id as usize >= vocab_len) {
+            Some(id) => Err(Error::Token { id: *id, vocab_len }),
+            None => Ok(Self { tape, decoder, tokens }),
+        }
+    }
+
+    /// Tokens it predicts among.
+    fn vocab_len(&self) -> usize {
+        self.tokens.as_ref().map_or(self.decoder.shape.vocab_len, Vec::len)
+    }
+
+    fn forward(&mut self, ids: &[u32], rows: &[Row]) -> Result<()> {
+        let Self { tape, decoder, tokens } = self;
+        let own: Vec<u32> = match tokens {
+            Some(tokens) => ids.iter().map(|id| tokens[*id as usize]).collect(),
+            None => ids.to_vec(),
+        };
+        decoder.forward(tape, &own, rows, &|| true)
+    }
+
+    /// Logits of the student's tokens, of some rows.
+    fn logits(&mut self, first: usize, count: usize, out: &mut Vec<f32>) -> Result<()> {
+        let Self { tape, decoder, tokens } = self;
+        out.clear();
+        // The teacher's vocabulary may be longer, and its rows fewer at a time.
+        let most = decoder.shape.logit_rows;
+        for start in (first..first + count).step_by(most) {
+            let logits = decoder.logits(tape, start, most.min(first + count - start))?;
+            for row in logits.chunks_exact(decoder.shape.vocab_len) {
+                match tokens {
+                    Some(tokens) => out.extend(tokens.iter().map(|id| row[*id as usize])),
+                    None => out.extend_from_slice(row),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A model on a tape, with room for as many texts at once as their logits allow.
+fn load(gguf: &Gguf, tape: &mut Tape, options: &TrainerOptions) -> Result<Decoder> {
+    let context_len = options.sequence_len - 1;
+    let vocab_len = gguf.need_tensor("token_embd.weight")?.dims.last().copied().unwrap_or(1);
+    let sequences = (ROWS_MAX / context_len).clamp(1, options.batch_len);
+    let batch_len = sequences * context_len;
+    let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(1);
+    let cache = Format::F32;
+    let sizes = LoadOptions { context_len, batch_len, cache, sequences, logit_rows };
+    arch::load(gguf, tape, &sizes)
+}
 
 /// A model that learns.
 pub struct Trainer {
@@ -56,7 +123,7 @@ pub struct Trainer {
     options: TrainerOptions,
     isa: &'static Isa,
     pub(super) step: u64,
-    /// The teacher's logits of the batch at work.
+    /// The teacher's logits of the rows at work; empty without a teacher.
     taught: Vec<f32>,
 }
 
@@ -72,16 +139,9 @@ impl Trainer {
                 "{count} texts of {len} tokens a step, expected at least 1 of 2"
             )));
         }
-        let context_len = options.sequence_len - 1;
-        let vocab_len = gguf.need_tensor("token_embd.weight")?.dims.last().copied().unwrap_or(1);
-        let sequences = (LOGITS_MAX / (context_len * vocab_len)).clamp(1, options.batch_len);
-        let mut tape =
-            Tape::new(TapeOptions { threads: options.threads, ..TapeOptions::default() })?;
-        let batch_len = sequences * context_len;
-        let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(1);
-        let cache = Format::F32;
-        let sizes = LoadOptions { context_len, batch_len, cache, sequences, logit_rows };
-        let decoder = arch::load(gguf, &mut tape, &sizes)?;
+        let threads = options.threads;
+        let mut tape = Tape::new(TapeOptions { threads, ..TapeOptions::default() })?;
+        let decoder = load(gguf, &mut tape, &options)?;
         let adam = Adam::new(tape.parameters());
         let isa = attar_kernels::best();
         Ok(Self { tape, decoder, adam, options, isa, step: 0, taught: Vec::new() })
@@ -113,10 +173,10 @@ impl Trainer {
     }
 
     /// Has the forward pass use weights as they will be once they are written in the format that `of` says
-    /// for a tensor's name and sizes (quantisation-aware training, arXiv 1712.05877).
-    pub fn round_to(&mut self, of: &dyn Fn(&Parameter) -> Option<Format>) {
+    /// for a tensor's name (quantisation-aware training, arXiv 1712.05877).
+    pub fn round_to(&mut self, of: &dyn Fn(&str) -> Option<Format>) {
         for parameter in self.tape.parameters_mut().0 {
-            if let Some(format) = of(parameter).filter(|_| parameter.learns()) {
+            if let Some(format) = of(&parameter.pieces()[0].name).filter(|_| parameter.learns()) {
                 parameter.round_to(format);
             }
         }
@@ -130,7 +190,7 @@ impl Trainer {
     pub fn step(
         &mut self,
         texts: &[&[u32]],
-        mut teacher: Option<&mut Teacher<'_>>,
+        mut teacher: Option<&mut Teacher>,
     ) -> Result<StepReport> {
         let tokens: usize = texts.iter().map(|ids| ids.len().saturating_sub(1)).sum();
         let at_once = self.decoder.shape.batch_len / (self.options.sequence_len - 1);
@@ -154,10 +214,11 @@ impl Trainer {
     pub fn gradients(
         &mut self,
         texts: &[&[u32]],
-        teacher: Option<&mut Teacher<'_>>,
+        mut teacher: Option<&mut Teacher>,
         factor: f32,
     ) -> Result<f64> {
         let Self { tape, decoder, options, isa, taught, .. } = self;
+        taught.clear();
         let vocab_len = decoder.shape.vocab_len;
         let (mut rows, mut ids, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         for (sequence, text) in texts.iter().enumerate() {
@@ -170,15 +231,14 @@ impl Trainer {
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_len) {
             return Err(Error::Token { id: *id, vocab_len });
         }
-        taught.clear();
-        if let Some(teacher) = teacher {
-            taught.resize(rows.len() * vocab_len, 0.0);
-            let mut rest = &mut taught[..];
-            for text in texts.iter().filter(|text| text.len() > 1) {
-                let (own, after) = rest.split_at_mut((text.len() - 1) * vocab_len);
-                rest = after;
-                teacher(text, own)?;
+        if let Some(teacher) = teacher.as_deref_mut() {
+            if teacher.vocab_len() != vocab_len {
+                let found = teacher.vocab_len();
+                return Err(Error::Invalid(text!(
+                    "a teacher of {found} tokens for a student of {vocab_len}"
+                )));
             }
+            teacher.forward(&ids, &rows)?;
         }
         tape.forget();
         decoder.forward(tape, &ids, &rows, &|| true)?;
@@ -189,11 +249,14 @@ impl Trainer {
             let mark = tape.mark();
             gradient.clear();
             gradient.extend_from_slice(decoder.logits(tape, first, count)?);
-            let mut teacher = taught.chunks_exact_mut(vocab_len).skip(first);
+            if let Some(teacher) = teacher.as_deref_mut() {
+                teacher.logits(first, count, taught)?;
+            }
+            let mut taught = taught.chunks_exact_mut(vocab_len);
             let mut work: Vec<_> = gradient
                 .chunks_exact_mut(vocab_len)
                 .zip(&targets[first..])
-                .map(|(row, target)| (row, teacher.next(), *target, 0.0))
+                .map(|(row, target)| (row, taught.next(), *target, 0.0))
                 .collect();
             tape.parameters_mut().1.each(&mut work, |_, (row, teacher, target, loss)| {
                 *loss = options.loss.back(isa, row, teacher.as_deref_mut(), *target, factor);

@@ -235,7 +235,7 @@ fn frozen_blocks_pass_gradients() {
         let tensor = tensors(format, &[cols, out], &random.gauss_vec(cols * out)).swap_remove(0);
         let mut rounded = vec![0.0; cols * out];
         format.info().dequantize(&tensor.bytes, &mut rounded);
-        let options = TapeOptions { threads: 2, learns: |_| false };
+        let options = TapeOptions { threads: 2, learns: |_| false, records: true };
         let mut tape = Tape::new(options).expect("a tape");
         let weight = tape.weight(&[tensor]).expect("a known format");
         let (x, y) = (buffer(&mut tape, rows, cols), buffer(&mut tape, rows, out));

@@ -50,7 +50,7 @@ impl Tape {
         routes.gradient = vec![0.0; weights.len()];
         (routes.experts, routes.weights) = (experts.into(), weights);
         let experts = routes.experts.clone();
-        self.record.push(Operation::Route { scores, shape, routing, experts, kept });
+        self.note(Operation::Route { scores, shape, routing, experts, kept });
     }
 
     pub(super) fn product_experts(&mut self, out: View, w: Weight, x: View, routing: Routing) {
@@ -76,7 +76,7 @@ impl Tape {
             }
         }
         self.put(out.buffer, target);
-        self.record.push(Operation::ProductExperts { out, weight: w, x, experts, kept });
+        self.note(Operation::ProductExperts { out, weight: w, x, experts, kept });
     }
 
     pub(super) fn combine_experts(&mut self, out: View, x: View, routing: Routing) {
@@ -95,7 +95,7 @@ impl Tape {
             }
         });
         self.kept.blocks = blocks;
-        self.record.push(Operation::Combine { out, x, routing, kept, kept_weights });
+        self.note(Operation::Combine { out, x, routing, kept, kept_weights });
     }
 
     pub(super) fn back_product_experts(

@@ -152,6 +152,11 @@ impl Parameter {
             let whole = &self.used()[expert * rows * cols..][..rows * cols];
             return f(threads, 0, Matrix::new(whole, rows, cols, cols));
         }
+        if self.format == Format::F32
+            && let Ok(whole) = bytemuck::try_cast_slice(&self.frozen[expert])
+        {
+            return f(threads, 0, Matrix::new(whole, rows, cols, cols));
+        }
         let info = self.format.info();
         let row_bytes = info.row_bytes(cols);
         let most = (TILE_LEN / cols).max(1);
