@@ -27,6 +27,8 @@ pub struct LearnOptions {
     pub loss: Loss,
     /// Orders the sequences.
     pub seed: u64,
+    /// How long a stop may set the run back.
+    pub checkpoint_after: Duration,
     /// The format to write; steps see the weights rounded to it. None writes f32.
     pub format: Option<Format>,
 }
@@ -54,9 +56,6 @@ pub struct Step {
     /// What this one did.
     pub report: StepReport,
 }
-
-/// How long a stop may set a run back.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
 impl Learn<'_> {
     /// Steps of the whole run.
@@ -101,7 +100,7 @@ impl Learn<'_> {
             let texts: Vec<&[u32]> = self.batch(taken);
             let report = trainer.step(&texts, teacher.as_mut())?;
             let go_on = each(&Step { taken: taken + 1, of: steps, report });
-            if !go_on || written.elapsed() > CHECKPOINT_AFTER {
+            if !go_on || written.elapsed() > options.checkpoint_after {
                 trainer.checkpoint(&run, &checkpoint)?;
                 written = Instant::now();
             }
@@ -146,7 +145,7 @@ impl Learn<'_> {
         let (student, teacher) = (tensors(self.student), self.teacher.map_or(0, tensors));
         let tokens = self.sequences.iter().flatten().flat_map(|id| id.to_le_bytes());
         let data = tokens.fold(HASH_START, |hash, byte| hashed(hash, &[byte]));
-        let LearnOptions { tokens, batch_len, adam, loss, seed, format, threads: _ } = self.options;
+        let LearnOptions { tokens, batch_len, adam, loss, seed, format, .. } = self.options;
         format!(
             "student {student:016x} teacher {teacher:016x} data {data:016x} tokens {tokens} \
              batch {batch_len} seed {seed} {format:?} {adam:?} {loss:?}"

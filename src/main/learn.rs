@@ -9,6 +9,7 @@ use attar::train::{AdamOptions, Loss};
 use attar::{Error, Result};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How to learn.
 #[derive(clap::Args)]
@@ -40,6 +41,9 @@ pub(crate) struct LearnArgs {
     /// Go on from OUT.checkpoint where there is one
     #[arg(long)]
     pub(crate) resume: bool,
+    /// How long a stop may set the run back
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) checkpoint_after: u64,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -83,7 +87,8 @@ impl LearnArgs {
         let predicted = data.tokens() - data.len();
         let tokens = self.train_tokens.map_or(predicted, |count| count.0);
         let (batch_len, threads) = (self.batch, self.threads);
-        Ok(LearnOptions { tokens, batch_len, threads, adam, loss, seed, format })
+        let checkpoint_after = Duration::from_secs(self.checkpoint_after);
+        Ok(LearnOptions { tokens, batch_len, threads, adam, loss, seed, checkpoint_after, format })
     }
 
     /// Runs it with a bar, until `stop` is set; returns the mean loss of the last steps.
