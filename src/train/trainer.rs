@@ -28,8 +28,8 @@ pub struct TrainerOptions {
     pub steps: u64,
 }
 
-/// Rows of one batch are at most so many, unless a single text has more: it bounds memory.
-const ROWS_MAX: usize = 1 << 12;
+/// Numbers that the residual streams of one batch may have, unless a single text has more: it bounds memory.
+const STREAMS_MAX: usize = 1 << 19;
 
 /// Logits worked on at a time: enough rows for fast products.
 const LOGITS_AT_ONCE: usize = 1 << 19;
@@ -106,8 +106,9 @@ impl Teacher {
 /// A model on a tape, with room for as many texts at once as their logits allow.
 fn load(gguf: &Gguf, tape: &mut Tape, options: &TrainerOptions) -> Result<Decoder> {
     let context_len = options.sequence_len - 1;
-    let vocab_len = gguf.need_tensor("token_embd.weight")?.dims.last().copied().unwrap_or(1);
-    let sequences = (ROWS_MAX / context_len).clamp(1, options.batch_len);
+    let table = gguf.need_tensor("token_embd.weight")?;
+    let (width, vocab_len) = (table.row_len(), table.len() / table.row_len());
+    let sequences = (STREAMS_MAX / width / context_len).clamp(1, options.batch_len);
     let batch_len = sequences * context_len;
     let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(1);
     let cache = Format::F32;
