@@ -6,10 +6,12 @@ mod parallel;
 mod quantize;
 mod random;
 mod sequences;
+mod tasks;
 mod vocabulary;
 
 pub use measure::{Divergence, Estimate, Measure, Measured, Open};
 pub use quantize::{Quantized, quantize};
 pub use random::{RandomModel, write_random};
 pub use sequences::{DOCUMENT_END, Progress, Sequences};
+pub use tasks::{Analogies, MinimalPair, analogies, minimal_pairs, similarities, spearman};
 pub use vocabulary::TokenMap;

@@ -6,14 +6,13 @@ mod main {
     pub(crate) mod allocations;
     pub(crate) mod bench;
     pub(crate) mod chat;
-    #[allow(dead_code, reason = "the commands that use it follow")]
     pub(crate) mod data;
     pub(crate) mod device;
+    pub(crate) mod eval;
     pub(crate) mod generate;
     pub(crate) mod inspect;
     pub(crate) mod logits;
     pub(crate) mod model;
-    pub(crate) mod perplexity;
     pub(crate) mod quantize;
     pub(crate) mod random;
     pub(crate) mod run;
@@ -25,7 +24,7 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, inspect, logits, perplexity, quantize, random, run, score,
+    allocations, bench, chat, device, eval, inspect, logits, quantize, random, run, score,
     terminal, tokenize,
 };
 use std::process::ExitCode;
@@ -57,7 +56,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Score(score::Args),
-    Perplexity(perplexity::Args),
+    Eval(eval::Args),
     Quantize(quantize::Args),
     Bench(bench::Args),
     Random(random::Args),
@@ -79,7 +78,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
-        Command::Perplexity(args) => perplexity::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
