@@ -122,7 +122,7 @@ fn what_cannot_be_measured_is_refused() {
         (&["--pairs", pairs.path()], "wrong.jsonl: line 1: expected JSON with sentence_good"),
         (&["--similarity", csv.path()], "wrong.csv: line 2: expected a number"),
         (&["--analogies", analogies.path()], "wrong.txt: line 1: expected four words"),
-        (&["--data", "self", "--reference", "tests/golden/llama.gguf"], "not in the reference's"),
+        (&["--data", pairs.path(), "--reference", "tests/golden/llama.gguf"], "cannot be compared"),
     ] {
         let error = failure(args);
         assert!(error.contains(want) && error.lines().count() == 1, "{args:?}: {error}");

@@ -188,7 +188,7 @@ fn divergence_of_quantised_files_is_that_of_the_peer() {
     for (format, peer, same_top) in LADDER {
         let file = folder.join(format!("{format}.gguf"));
         attar(&["quantize", text_of(&model), format, "-o", text_of(&file)]);
-        let options = ["--data", "self", "--tokens", "10k", "--seq-len", "128", "--json"];
+        let options = ["--data", "self", "--tokens", "5k", "--seq-len", "128", "--json"];
         let args = ["eval", text_of(&file), "--reference", text_of(&model)];
         let report = json(&[&args[..], &options].concat());
         let kl = report["kl"]["mean"].as_f64().expect("a number");
