@@ -8,9 +8,11 @@ mod main {
     pub(crate) mod chat;
     pub(crate) mod data;
     pub(crate) mod device;
+    pub(crate) mod distill;
     pub(crate) mod eval;
     pub(crate) mod generate;
     pub(crate) mod inspect;
+    pub(crate) mod learn;
     pub(crate) mod logits;
     pub(crate) mod model;
     pub(crate) mod quantize;
@@ -24,7 +26,7 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, eval, inspect, logits, quantize, random, run, score,
+    allocations, bench, chat, device, distill, eval, inspect, logits, quantize, random, run, score,
     terminal, tokenize,
 };
 use std::process::ExitCode;
@@ -58,6 +60,7 @@ enum Command {
     Score(score::Args),
     Eval(eval::Args),
     Quantize(quantize::Args),
+    Distill(distill::Args),
     Bench(bench::Args),
     Random(random::Args),
     Devices(device::ListArgs),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
         Command::Devices(args) => device::list(args),
