@@ -16,6 +16,8 @@ mod pair;
 #[cfg(feature = "std")]
 mod split;
 mod threads;
+#[cfg(feature = "std")]
+mod watch;
 
 #[cfg(feature = "std")]
 pub use compare::{Compare, Departure, Findings};
@@ -25,6 +27,8 @@ pub use gpu::{DeviceInfo, Gpu, GpuOptions};
 #[cfg(feature = "std")]
 pub use split::Split;
 pub use threads::Executor;
+#[cfg(feature = "std")]
+pub use watch::{Inputs, Observations, Watch};
 
 use crate::gguf::Tensor;
 use crate::memory::text;
