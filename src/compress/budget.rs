@@ -129,18 +129,23 @@ impl Budget<'_> {
             .flat_map(|(m, matrix)| (0..matrix.options.len()).map(move |o| (m, o)))
             .collect();
         let threads = self.rounding.threads;
-        let errors = parallel::map(threads, pairs.len(), || Ok(()), |(), i| {
-            let (m, o) = pairs[i];
-            let tensor = &gguf.tensors()[all[m].tensor];
-            let to = all[m].options[o].to;
-            if !progress(0) {
-                return Err(Error::Cancelled);
-            }
-            match to.format().filter(|_| to != tensor.kind) {
-                Some(to) => Ok(Conversion::new(tensor, to, self.rounding)?.estimate(SAMPLE)),
-                None => Ok(0.0),
-            }
-        })?;
+        let errors = parallel::map(
+            threads,
+            pairs.len(),
+            || Ok(()),
+            |(), i| {
+                let (m, o) = pairs[i];
+                let tensor = &gguf.tensors()[all[m].tensor];
+                let to = all[m].options[o].to;
+                if !progress(0) {
+                    return Err(Error::Cancelled);
+                }
+                match to.format().filter(|_| to != tensor.kind) {
+                    Some(to) => Ok(Conversion::new(tensor, to, self.rounding)?.estimate(SAMPLE)),
+                    None => Ok(0.0),
+                }
+            },
+        )?;
         for ((m, o), error) in pairs.into_iter().zip(errors) {
             all[m].options[o].damage = error;
         }
@@ -155,7 +160,8 @@ impl Budget<'_> {
             for matrix in all.iter().filter(|matrix| matrix.group == group) {
                 let weights = gguf.tensors()[matrix.tensor].len() as f64;
                 let distance = |o: &&Candidate| (o.bytes as f64 * 8.0 / weights - PROBE_BITS).abs();
-                let nearest = matrix.options.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+                let nearest =
+                    matrix.options.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
                 if let Some(probe) = nearest {
                     recipe.choices[matrix.tensor].to = probe.to;
                     error += probe.damage;
@@ -260,8 +266,7 @@ fn damage(all: &[Matrix], chosen: &[usize]) -> f64 {
 fn recipe(gguf: &Gguf, all: &[Matrix], chosen: &[usize]) -> Recipe {
     let mut recipe = Recipe::identity(gguf);
     for (matrix, option) in all.iter().zip(chosen) {
-        recipe.choices[matrix.tensor] =
-            Choice { to: matrix.options[*option].to, instead_of: None };
+        recipe.choices[matrix.tensor] = Choice { to: matrix.options[*option].to, instead_of: None };
     }
     recipe
 }
@@ -288,11 +293,7 @@ fn candidates(all: &[Matrix], room: usize) -> Vec<Vec<usize>> {
 
 /// For each matrix the option of least `cost` plus the price of its bytes, at the lowest price for which
 /// all have room.
-fn cheapest(
-    all: &[Matrix],
-    room: usize,
-    cost: impl Fn(&Matrix, &Candidate) -> f64,
-) -> Vec<usize> {
+fn cheapest(all: &[Matrix], room: usize, cost: impl Fn(&Matrix, &Candidate) -> f64) -> Vec<usize> {
     let at = |price: f64| -> Vec<usize> {
         let choose = |matrix: &Matrix| {
             let total = |o: &usize| {
@@ -326,7 +327,8 @@ fn fill(all: &[Matrix], room: usize, chosen: &mut [usize]) {
         for (m, matrix) in all.iter().enumerate() {
             let now = matrix.options[chosen[m]];
             for (o, option) in matrix.options.iter().enumerate() {
-                let (gain, cost) = (now.damage - option.damage, option.bytes as f64 - now.bytes as f64);
+                let (gain, cost) =
+                    (now.damage - option.damage, option.bytes as f64 - now.bytes as f64);
                 if gain > 0.0 && cost <= left as f64 {
                     let worth = if cost > 0.0 { gain / cost } else { f64::INFINITY };
                     if best.is_none_or(|best| worth > best.0) {
@@ -363,10 +365,12 @@ mod tests {
             (state >> 40) as f64 / (1u64 << 24) as f64
         };
         for round in 0..50 {
-            let rows: Vec<[f64; 3]> = (0..6).map(|_| {
-                let most = next() + 0.01;
-                [most, most * (0.1 + 0.5 * next()), 0.0]
-            }).collect();
+            let rows: Vec<[f64; 3]> = (0..6)
+                .map(|_| {
+                    let most = next() + 0.01;
+                    [most, most * (0.1 + 0.5 * next()), 0.0]
+                })
+                .collect();
             let all = all(&rows, [100, 160, 300]);
             let room = 600 + 20 * (round % 40);
             let mut chosen = cheapest(&all, room, |_, option| option.damage);

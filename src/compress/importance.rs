@@ -56,9 +56,12 @@ impl Importance {
         progress: Progress<'_>,
     ) -> Result<Self> {
         let len = sequences.longest();
-        let shares = parallel::map(threads, SHARES.min(sequences.len()), || Ok(()), |(), share| {
-            watched(gguf, sequences.iter().skip(share).step_by(SHARES), len, progress)
-        })?;
+        let shares = parallel::map(
+            threads,
+            SHARES.min(sequences.len()),
+            || Ok(()),
+            |(), share| watched(gguf, sequences.iter().skip(share).step_by(SHARES), len, progress),
+        )?;
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for observations in &shares {
             for inputs in &observations.inputs {
@@ -103,7 +106,9 @@ impl Importance {
             let entry = Entry { sums: values(sums)?, counts: values(&counts)? };
             if !entry.sums.len().is_multiple_of(entry.counts.len()) {
                 let (sums, counts) = (entry.sums.len(), entry.counts.len());
-                return Err(Error::Invalid(text!("tensor '{name}': {sums} sums for {counts} counts")));
+                return Err(Error::Invalid(text!(
+                    "tensor '{name}': {sums} sums for {counts} counts"
+                )));
             }
             entries.insert(name.to_owned(), entry);
         }
@@ -133,7 +138,10 @@ impl Importance {
         let plans = self.entries.iter().flat_map(|(name, entry)| {
             let matrices = entry.counts.len();
             let len = entry.sums.len() / matrices;
-            [plan(format!("{name}{SUMS}"), len, matrices), plan(format!("{name}{COUNTS}"), 1, matrices)]
+            [
+                plan(format!("{name}{SUMS}"), len, matrices),
+                plan(format!("{name}{COUNTS}"), 1, matrices),
+            ]
         });
         let mut writer = Writer::create(out, metadata.into_iter(), &plans.collect::<Vec<_>>())?;
         for entry in self.entries.values() {

@@ -86,18 +86,7 @@ impl Recipe {
     /// # Errors
     /// [`Error::Unsupported`] naming a matrix no kernel reads.
     pub fn uniform(gguf: &Gguf, format: Format) -> Result<Self> {
-        let choices = gguf.tensors().iter().map(|tensor| {
-            if !is_matrix(tensor) {
-                return Ok(Choice { to: tensor.kind, instead_of: None });
-            }
-            tensor.format()?;
-            let block_bits = format.info().block_bytes * 8 / format.info().block_len;
-            let short = block_bits < 6 && is_head(gguf, tensor);
-            let wanted = if short { Format::Q6_K } else { format };
-            let fitting = fitting(tensor, wanted);
-            let instead_of = (fitting != wanted).then_some(wanted);
-            Ok(Choice { to: TensorType::of(fitting), instead_of })
-        });
+        let choices = gguf.tensors().iter().map(|tensor| uniform(gguf, tensor, format));
         Ok(Self { choices: choices.collect::<Result<_>>()? })
     }
 
@@ -233,6 +222,26 @@ fn is_head(gguf: &Gguf, tensor: &Tensor) -> bool {
     }
 }
 
+/// What a tensor becomes where all matrices become `format`.
+fn uniform(gguf: &Gguf, tensor: &Tensor, format: Format) -> Result<Choice> {
+    if !is_matrix(tensor) {
+        return Ok(Choice { to: tensor.kind, instead_of: None });
+    }
+    tensor.format()?;
+    let block_bits = format.info().block_bytes * 8 / format.info().block_len;
+    let coarse_head = block_bits < 6 && is_head(gguf, tensor);
+    let wanted = if coarse_head { Format::Q6_K } else { format };
+    let fitting = fitting(tensor, wanted);
+    Ok(Choice { to: TensorType::of(fitting), instead_of: (fitting != wanted).then_some(wanted) })
+}
+
+/// What a weight that learns in f32 will be rounded to when it is written in `format`.
+#[cfg(feature = "train")]
+pub(super) fn rounding(gguf: &Gguf, name: &str, format: Format) -> Option<Format> {
+    let choice = uniform(gguf, &gguf.tensor(name)?, format).ok()?;
+    choice.to.format().filter(|format| *format != Format::F32)
+}
+
 /// `wanted`, or the nearest format whose block divides the rows of a tensor.
 fn fitting(tensor: &Tensor, wanted: Format) -> Format {
     let mut fitting = wanted;
@@ -314,11 +323,7 @@ impl<'a> Conversion<'a> {
 
     /// Hands the rounded tensor to `put` piece by piece, with what rounding cost; the rows of a piece are
     /// shared among threads.
-    fn run(
-        &self,
-        threads: usize,
-        put: &mut dyn FnMut(&[u8], Sums) -> Result<()>,
-    ) -> Result<()> {
+    fn run(&self, threads: usize, put: &mut dyn FnMut(&[u8], Sums) -> Result<()>) -> Result<()> {
         let len = self.tensor.row_len();
         let (row_from, row_to) = (self.from.row_bytes(len), self.to.row_bytes(len));
         let rows = (PIECE_LEN / len).max(1);
