@@ -16,6 +16,8 @@ mod pair;
 #[cfg(feature = "std")]
 mod split;
 mod threads;
+#[cfg(feature = "std")]
+mod watch;
 
 #[cfg(feature = "std")]
 pub use compare::{Compare, Departure, Findings};
@@ -27,6 +29,8 @@ pub use split::Split;
 pub use threads::Executor;
 #[cfg(feature = "train")]
 pub(crate) use threads::Threads;
+#[cfg(feature = "std")]
+pub use watch::{Inputs, Observations, Watch};
 
 use crate::gguf::Tensor;
 use crate::memory::text;

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const OPERATIONS_MAX: usize = 32;
 
 /// Both devices hold everything.
-const BOTH: [bool; 2] = [true; 2];
+const BOTH: &[bool] = &[true; 2];
 
 /// Where two devices depart.
 #[derive(Clone, Copy, Debug, PartialEq)]

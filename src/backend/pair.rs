@@ -1,4 +1,4 @@
-//! What backends over two devices share: handles of their own for those of each device, and all
+//! What backends over other devices share: handles of their own for those of each device, and all
 //! operations in one table.
 
 use super::{
@@ -53,13 +53,13 @@ impl Handles {
 
 /// Calls `take` for those of the devices that shall hold what is loaded; a handle for all of it.
 pub(super) fn load<T: Handle>(
-    devices: &mut [Device; 2],
-    held: [bool; 2],
+    devices: &mut [Device],
+    held: &[bool],
     take: &dyn Fn(&mut dyn Backend) -> Result<T>,
 ) -> Result<T> {
     let mut own = None;
     for (device, held) in devices.iter_mut().zip(held) {
-        let handle = if held { Some(take(&mut *device.backend)?) } else { None };
+        let handle = if *held { Some(take(&mut *device.backend)?) } else { None };
         let table = T::table(&mut device.handles);
         own = own.or(handle.map(|handle| handle.numbered(table.len() as u32)));
         memory::push(table, handle)?;
@@ -91,10 +91,25 @@ pub(super) trait Operand {
     fn held(&self, _device: &Handles) -> bool {
         true
     }
+
+    /// Itself, if it is a weight.
+    fn weight(&self) -> Option<Weight> {
+        None
+    }
+
+    /// Itself, if it is a routing.
+    fn routing(&self) -> Option<Routing> {
+        None
+    }
+
+    /// Itself, if it says how experts are chosen.
+    fn route(&self) -> Option<RouteShape> {
+        None
+    }
 }
 
 macro_rules! handles {
-    ($($type:ident, $table:ident;)*) => { $(
+    ($($type:ident, $table:ident $(, $itself:ident)?;)*) => { $(
         impl Handle for $type {
             fn table(handles: &mut Handles) -> &mut Vec<Option<Self>> {
                 &mut handles.$table
@@ -116,13 +131,18 @@ macro_rules! handles {
             fn held(&self, device: &Handles) -> bool {
                 device.$table[self.0 as usize].is_some()
             }
+            $(
+                fn $itself(&self) -> Option<$type> {
+                    Some(*self)
+                }
+            )?
         }
     )* };
 }
 handles! {
-    Weight, weights;
+    Weight, weights, weight;
     Cache, caches;
-    Routing, routings;
+    Routing, routings, routing;
     Rotary, rotaries;
 }
 
@@ -152,6 +172,16 @@ impl Operand for NormShape {
     }
 }
 
+impl Operand for RouteShape {
+    fn on(&self, _device: &Handles) -> Self {
+        *self
+    }
+
+    fn route(&self) -> Option<RouteShape> {
+        Some(*self)
+    }
+}
+
 /// What is no handle.
 macro_rules! plain {
     ($($type:ty),*) => { $(
@@ -162,7 +192,7 @@ macro_rules! plain {
         }
     )* };
 }
-plain!(f32, usize, &[u32], &[f32], &[Row], RouteShape);
+plain!(f32, usize, &[u32], &[f32], &[Row]);
 
 /// One call of an operation.
 pub(super) struct Operation<'a> {
@@ -181,6 +211,11 @@ impl Operation<'_> {
     /// Whether a device holds all that the operation needs, buffers aside.
     pub(super) fn can_run_on(&self, device: &Device) -> bool {
         self.operands.iter().all(|operand| operand.held(&device.handles))
+    }
+
+    /// What one of the operands is, if it is that.
+    pub(super) fn find<T>(&self, is: impl Fn(&dyn Operand) -> Option<T>) -> Option<T> {
+        self.operands.iter().find_map(|operand| is(*operand))
     }
 }
 

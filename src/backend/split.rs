@@ -121,33 +121,33 @@ impl Backend for Split {
 
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
         let held = self.held();
-        load(&mut self.devices, held, &|backend| backend.vector(tensor))
+        load(&mut self.devices, &held, &|backend| backend.vector(tensor))
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
         let held = self.held();
-        load(&mut self.devices, held, &|backend| backend.weight(experts))
+        load(&mut self.devices, &held, &|backend| backend.weight(experts))
     }
 
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
         let content = Content { width, newest: Block::claim(rows, [true; 2])? };
         self.claimed_bytes += Block::<[bool; 2]>::bytes(rows);
         memory::push(&mut self.buffers, content)?;
-        load(&mut self.devices, [true; 2], &|backend| backend.buffer(rows, width))
+        load(&mut self.devices, &[true; 2], &|backend| backend.buffer(rows, width))
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
         let held = self.held();
-        load(&mut self.devices, held, &|backend| backend.cache(shape))
+        load(&mut self.devices, &held, &|backend| backend.cache(shape))
     }
 
     fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
-        load(&mut self.devices, [true; 2], &|backend| backend.rotary(copy(&shape)?))
+        load(&mut self.devices, &[true; 2], &|backend| backend.rotary(copy(&shape)?))
     }
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
         let held = self.held();
-        load(&mut self.devices, held, &|backend| backend.routing(rows, used))
+        load(&mut self.devices, &held, &|backend| backend.routing(rows, used))
     }
 
     fn seal(&mut self, rows: usize) -> Result<()> {

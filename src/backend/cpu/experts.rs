@@ -32,10 +32,7 @@ impl Cpu {
             let slots = r * shape.used..(r + 1) * shape.used;
             let (experts, weights) =
                 (&mut routes.experts[slots.clone()], &mut routes.weights[slots]);
-            take_largest(row, experts, weights);
-            let sum: f32 = weights.iter().sum();
-            let factor = if shape.normalize && sum > 0.0 { shape.scale / sum } else { shape.scale };
-            weights.iter_mut().for_each(|w| *w *= factor);
+            shape.choose(row, experts, weights);
         }
         self.put(scores.buffer, buffer);
     }
@@ -63,6 +60,21 @@ impl Cpu {
             }
         }
         self.put(out.buffer, buffer);
+    }
+}
+
+impl RouteShape {
+    /// The experts of a row whose softmaxed scores these are, and their weights.
+    pub(in crate::backend) fn choose(
+        &self,
+        scores: &[f32],
+        experts: &mut [u32],
+        weights: &mut [f32],
+    ) {
+        take_largest(scores, experts, weights);
+        let sum: f32 = weights.iter().sum();
+        let factor = if self.normalize && sum > 0.0 { self.scale / sum } else { self.scale };
+        weights.iter_mut().for_each(|w| *w *= factor);
     }
 }
 
