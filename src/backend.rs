@@ -27,6 +27,8 @@ pub use gpu::{DeviceInfo, Gpu, GpuOptions};
 #[cfg(feature = "std")]
 pub use split::Split;
 pub use threads::Executor;
+#[cfg(feature = "train")]
+pub(crate) use threads::Threads;
 #[cfg(feature = "std")]
 pub use watch::{Inputs, Observations, Watch};
 
@@ -155,7 +157,7 @@ impl CacheShape {
 ///
 /// # Errors
 /// [`Error::Unsupported`] if they are not alike or no kernel reads them.
-fn matrix_shape(experts: &[Tensor]) -> Result<(Format, usize, usize)> {
+pub(crate) fn matrix_shape(experts: &[Tensor]) -> Result<(Format, usize, usize)> {
     let first = &experts[0];
     let format = first.format()?;
     let (cols, rows) = (first.dims[0], first.dims[1..].iter().product());
@@ -194,7 +196,7 @@ pub struct RotaryShape {
 
 impl RotaryShape {
     /// Cosine and sine, times the magnitude, of each pair at a position.
-    fn angles(&self, position: u32) -> impl Iterator<Item = [f32; 2]> {
+    pub(crate) fn angles(&self, position: u32) -> impl Iterator<Item = [f32; 2]> {
         self.frequencies.iter().map(move |frequency| {
             let (sin, cos) = math::sin_cos(f64::from(position) * frequency);
             [cos * self.magnitude, sin * self.magnitude]

@@ -1,6 +1,8 @@
 //! Making models smaller, and making files to measure with.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
+#[cfg(feature = "train")]
+mod learn;
 mod measure;
 mod parallel;
 mod quantize;
@@ -8,6 +10,8 @@ mod random;
 mod sequences;
 mod vocabulary;
 
+#[cfg(feature = "train")]
+pub use learn::{Learn, LearnOptions, Step, checkpoint_of};
 pub use measure::{Divergence, Estimate, Measure, Measured, Open};
 pub use quantize::{Quantized, quantize};
 pub use random::{RandomModel, write_random};

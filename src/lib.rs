@@ -28,7 +28,7 @@
 //! | [`model`] | what a model is, written once against a device |
 //! | [`arch`] | families: from a file's keys and names to a model |
 //! | [`session`] | a model and a place in a text |
-//! | `compress` | models made smaller |
+//! | `compress`, `train` | models made smaller, and trained |
 //! | `capi` | the C interface, which `include/attar.h` describes |
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
@@ -49,6 +49,8 @@ pub mod model;
 pub mod sampler;
 pub mod session;
 pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use attar_kernels as kernels;
 

@@ -9,8 +9,10 @@ mod main {
     #[allow(dead_code, reason = "the commands that use it follow")]
     pub(crate) mod data;
     pub(crate) mod device;
+    pub(crate) mod distill;
     pub(crate) mod generate;
     pub(crate) mod inspect;
+    pub(crate) mod learn;
     pub(crate) mod logits;
     pub(crate) mod model;
     pub(crate) mod perplexity;
@@ -25,8 +27,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, inspect, logits, perplexity, quantize, random, run, score,
-    terminal, tokenize,
+    allocations, bench, chat, device, distill, inspect, logits, perplexity, quantize, random, run,
+    score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -59,6 +61,7 @@ enum Command {
     Score(score::Args),
     Perplexity(perplexity::Args),
     Quantize(quantize::Args),
+    Distill(distill::Args),
     Bench(bench::Args),
     Random(random::Args),
     Devices(device::ListArgs),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
         Command::Devices(args) => device::list(args),

@@ -140,6 +140,8 @@ impl Session {
             context_len: options.context_len,
             batch_len: options.batch_len,
             cache: options.cache,
+            sequences: 1,
+            logit_rows: 0,
         };
         let decoder = arch::load(gguf, &mut *backend, &sizes)?;
         let batch_len = decoder.shape.batch_len;

@@ -28,7 +28,13 @@ fn device(options: &GpuOptions) -> Option<Gpu> {
 
 /// Logits after each of `ids`, in batches of `batch_len`.
 fn logits(gguf: &Gguf, backend: &mut dyn Backend, ids: &[u32], batch_len: usize) -> Vec<f32> {
-    let options = LoadOptions { context_len: ids.len(), batch_len, cache: Format::F32 };
+    let options = LoadOptions {
+        context_len: ids.len(),
+        batch_len,
+        cache: Format::F32,
+        sequences: 1,
+        logit_rows: 0,
+    };
     let model = arch::load(gguf, backend, &options).expect("a model this device runs");
     feed(&model, backend, ids, 0)
 }
@@ -234,7 +240,8 @@ fn the_largest_of_a_row_are_found_on_the_device() {
 fn token_counts(gguf: &Gguf, position: u32) -> Option<(u64, u64)> {
     let mut gpu = device(&GpuOptions::default())?;
     let context_len = position as usize + 1;
-    let options = LoadOptions { context_len, batch_len: 1, cache: Format::F32 };
+    let options =
+        LoadOptions { context_len, batch_len: 1, cache: Format::F32, sequences: 1, logit_rows: 0 };
     let model = arch::load(gguf, &mut gpu, &options).expect("a model this device runs");
     let mut step = |id, position| {
         let row = Row { sequence: 0, position };
@@ -302,7 +309,8 @@ const HALF_ERROR: f64 = 1.0 / (1 << 22) as f64;
 
 /// A model loaded on a device with room for 300 positions.
 fn open(gguf: &Gguf, backend: &mut dyn Backend, cache: Format) -> Decoder {
-    let options = LoadOptions { context_len: 300, batch_len: 40, cache };
+    let options =
+        LoadOptions { context_len: 300, batch_len: 40, cache, sequences: 1, logit_rows: 0 };
     arch::load(gguf, backend, &options).expect("a model this device runs")
 }
 

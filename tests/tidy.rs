@@ -38,6 +38,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/capi/raw.rs",
     "src/capi/source.rs",
     "src/main/allocations.rs",
+    "src/train/product.rs",
 ];
 
 /// Names of model families: only `src/arch` may know them.

@@ -35,6 +35,10 @@ pub struct LoadOptions {
     pub batch_len: usize,
     /// Encoding of keys and values: F32 or F16.
     pub cache: Format,
+    /// Independent texts, of `context_len` positions each.
+    pub sequences: usize,
+    /// Rows whose logits are computed together; 0 for as many as pay when few are needed.
+    pub logit_rows: usize,
 }
 
 /// A file on its way to a device.
@@ -43,6 +47,8 @@ pub struct Loader<'a> {
     backend: &'a mut dyn Backend,
     architecture: &'static str,
     cache: Format,
+    sequences: usize,
+    logit_rows: usize,
     /// Widths and counts that every family has.
     pub dims: Dims,
     /// Whether factors of feed-forward blocks are part of the family; where they are not, a file
@@ -84,6 +90,8 @@ impl<'a> Loader<'a> {
             backend,
             architecture,
             cache: options.cache,
+            sequences: options.sequences,
+            logit_rows: if options.logit_rows == 0 { LOGIT_ROWS } else { options.logit_rows },
             dims,
             feed_scales: true,
             scratch,
@@ -255,7 +263,7 @@ impl<'a> Loader<'a> {
             key_norm,
             rotary: Some(rotary),
             cache: self.backend.cache(CacheShape {
-                sequences: 1,
+                sequences: self.sequences,
                 context_len: self.dims.context_len,
                 heads: kv_heads,
                 query_heads: heads,
@@ -403,7 +411,7 @@ impl<'a> Loader<'a> {
         };
         let norm = self.rms_norm("output_norm", width)?;
         let scratch = Scratch::claim(self.backend, batch_len, &self.scratch)?;
-        let logit_rows = LOGIT_ROWS.min(batch_len);
+        let logit_rows = self.logit_rows.min(batch_len);
         let logits = self.backend.buffer(logit_rows, vocab_len)?;
         let shape = DecoderShape { vocab_len, width, context_len, batch_len, logit_rows };
         Ok(Decoder {
@@ -448,7 +456,7 @@ impl Dims {
             log::warn!("a context of {context_len} is longer than the {trained} the model knows");
         }
         let batch_len = if options.batch_len == 0 { BATCH_LEN_DEFAULT } else { options.batch_len };
-        let batch_len = batch_len.min(context_len);
+        let batch_len = batch_len.min(context_len.saturating_mul(options.sequences));
         let layers = need("block_count")?;
         Ok(Self { layers, width, key_len, value_len, eps, context_len, batch_len })
     }

@@ -182,6 +182,14 @@ impl Threads {
         });
     }
 
+    /// Calls `f(i, item)` for each item, a contiguous range a thread.
+    #[cfg(feature = "train")]
+    pub(crate) fn each<T: Send>(&mut self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+        let mut states = [(); THREADS_MAX];
+        let states = &mut states[..self.count];
+        self.rows(states, items, 1, |(), i, item| f(i, &mut item[0]));
+    }
+
     /// Cuts the columns of `matrix` into blocks of `block` and calls `f(state, first column, blocks)`
     /// for each, or for up to `run` that follow each other. The last block may be narrower.
     pub(crate) fn columns<S: Send>(

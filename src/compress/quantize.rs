@@ -114,6 +114,14 @@ fn target(
     Ok((TensorType::of(fitting), (fitting != wanted).then_some(wanted)))
 }
 
+/// What a weight that learns in f32 will be rounded to when it is written in `format`.
+#[cfg(feature = "train")]
+pub(super) fn rounding(gguf: &Gguf, name: &str, format: Format) -> Option<Format> {
+    let tied = gguf.tensor("output.weight").is_none();
+    let (kind, _) = target(&gguf.tensor(name)?, format, tied).ok()?;
+    kind.format().filter(|format| *format != Format::F32)
+}
+
 /// The nearest format of no fewer bits whose blocks are shorter.
 fn narrower_blocks(format: Format) -> Format {
     match format {

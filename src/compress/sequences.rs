@@ -159,6 +159,11 @@ impl Sequences {
         self.iter().map(<[u32]>::len).max().unwrap_or(0)
     }
 
+    /// Puts the other's sequences behind these.
+    pub fn append(&mut self, other: &Self) {
+        other.iter().for_each(|sequence| self.push(&[], sequence));
+    }
+
     /// The first sequences, until they have `tokens` tokens or there are no more, and the others: to
     /// learn from ones and measure on the others.
     pub fn split(mut self, tokens: usize) -> (Self, Self) {

@@ -16,6 +16,14 @@ pub(crate) fn open(path: Option<&PathBuf>) -> Result<Gguf> {
     }
 }
 
+/// As many threads as asked for, or, for 0, one a core.
+pub(crate) fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
 /// How to run a model.
 #[derive(clap::Args)]
 pub(crate) struct SessionArgs {

@@ -54,6 +54,13 @@ pub(crate) fn progress(len: u64, what: &'static str) -> ProgressBar {
     }
 }
 
+/// A flag that Ctrl-C sets.
+pub(crate) fn interrupted() -> Result<Shared<AtomicBool>> {
+    let flag = Shared::new(AtomicBool::new(false))?;
+    cancel_on_interrupt(flag.clone())?;
+    Ok(flag)
+}
+
 /// Makes Ctrl-C set `flag`; a second one ends the program.
 pub(crate) fn cancel_on_interrupt(flag: Shared<AtomicBool>) -> Result<()> {
     let handler = move || {

@@ -264,7 +264,9 @@ fn attention_and_caches_that_change_devices() {
         }
         check_pieces(device, &mut *backend, &bytes);
         let fitting = references.iter().filter(|r| fits(device, r));
-        check_against_cpu(device, &all[0], &bytes, fitting.collect(), context_len);
+        if device.keeps_formats {
+            check_against_cpu(device, &all[0], &bytes, fitting.collect(), context_len);
+        }
     }
 }
 

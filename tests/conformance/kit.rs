@@ -23,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) name: String,
     /// Inputs of products with block formats are rounded to 8 bits.
     pub(crate) rounds_inputs: bool,
+    /// Keys and values are in the format asked for.
+    pub(crate) keeps_formats: bool,
     /// Bytes a buffer may have.
     pub(crate) buffer_bytes: usize,
     open: Box<dyn Fn() -> Box<dyn Backend>>,
@@ -53,13 +55,34 @@ pub(crate) fn devices() -> Vec<Device> {
     let cpus = kernels::available().map(|isa| Device {
         name: format!("cpu {}", isa.name()),
         rounds_inputs: true,
+        keeps_formats: true,
         buffer_bytes: usize::MAX,
         open: Box::new(move || {
             let options = CpuOptions { threads: 2, isa: Some(isa), ..CpuOptions::default() };
             Box::new(Cpu::new(options).expect("a CPU"))
         }),
     });
-    cpus.chain(graphics()).collect()
+    cpus.chain(tape()).chain(graphics()).collect()
+}
+
+#[cfg(not(feature = "train"))]
+fn tape() -> Option<Device> {
+    println!("skipped: built without training");
+    None
+}
+
+/// The device that remembers what it ran.
+#[cfg(feature = "train")]
+fn tape() -> Option<Device> {
+    use attar::train::{Tape, TapeOptions};
+    let options = TapeOptions { threads: 2, ..TapeOptions::default() };
+    Some(Device {
+        name: "tape".to_owned(),
+        rounds_inputs: false,
+        keeps_formats: false,
+        buffer_bytes: usize::MAX,
+        open: Box::new(move || Box::new(Tape::new(options).expect("a tape"))),
+    })
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -79,6 +102,7 @@ fn graphics() -> Vec<Device> {
     let device = |name: &str, options: GpuOptions| Device {
         name: name.to_owned(),
         rounds_inputs: false,
+        keeps_formats: true,
         buffer_bytes: options.binding_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
         open: Box::new(move || Box::new(Gpu::open(&options).expect("a listed device opens"))),
     };

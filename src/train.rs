@@ -1,0 +1,14 @@
+//! Training: gradients through the one model definition, an optimiser, losses and checkpoints.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
+
+mod checkpoint;
+mod loss;
+mod optimizer;
+mod product;
+pub mod tape;
+mod trainer;
+
+pub use loss::{Direction, Loss};
+pub use optimizer::AdamOptions;
+pub use tape::{Tape, TapeOptions};
+pub use trainer::{StepReport, Teacher, Trainer, TrainerOptions};
