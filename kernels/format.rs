@@ -11,6 +11,8 @@ mod q4_1;
 mod q5_0;
 mod q5_1;
 mod q8_0;
+mod search;
+mod weighted;
 
 use crate::SUPERBLOCK;
 pub use float::{f16_to_f32, f32_to_f16};
@@ -236,11 +238,23 @@ impl FormatInfo {
             Format::Q4_1 => q4_1::quantize(src, dst),
             Format::Q5_0 => q5_0::quantize(src, dst),
             Format::Q5_1 => q5_1::quantize(src, dst),
-            Format::Q2_K => k_quants::quantize::q2_k(src, dst),
-            Format::Q3_K => k_quants::quantize::q3_k(src, dst),
-            Format::Q4_K => k_quants::quantize::q4_k(src, dst),
-            Format::Q5_K => k_quants::quantize::q5_k(src, dst),
-            Format::Q6_K => k_quants::quantize::q6_k(src, dst),
+            Format::Q2_K => k_quants::quantize::q2_k(src, None, dst),
+            Format::Q3_K => k_quants::quantize::q3_k(src, None, dst),
+            Format::Q4_K => k_quants::quantize::q4_k(src, None, dst),
+            Format::Q5_K => k_quants::quantize::q5_k(src, None, dst),
+            Format::Q6_K => k_quants::quantize::q6_k(src, None, dst),
+        }
+    }
+
+    /// As [`FormatInfo::quantize`], but scales and minimums are chosen so that the sum of squared errors,
+    /// each times the `importance` of its weight, is small: never more than plain rounding leaves.
+    /// Importance is at least 0 and has a value a weight. Where a block's is all zero or not finite, and in
+    /// a float format, this is plain rounding.
+    pub fn quantize_weighted(&self, src: &[f32], importance: &[f32], dst: &mut [u8]) {
+        assert!(src.len() == importance.len());
+        self.quantize(src, dst);
+        if !self.is_float() {
+            weighted::improve(self, src, importance, dst);
         }
     }
 }

@@ -6,16 +6,15 @@ mod main {
     pub(crate) mod allocations;
     pub(crate) mod bench;
     pub(crate) mod chat;
-    #[allow(dead_code, reason = "the commands that use it follow")]
     pub(crate) mod data;
     pub(crate) mod device;
     pub(crate) mod distill;
+    pub(crate) mod eval;
     pub(crate) mod generate;
     pub(crate) mod inspect;
     pub(crate) mod learn;
     pub(crate) mod logits;
     pub(crate) mod model;
-    pub(crate) mod perplexity;
     pub(crate) mod quantize;
     pub(crate) mod random;
     pub(crate) mod run;
@@ -27,8 +26,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, distill, inspect, logits, perplexity, quantize, random, run,
-    score, terminal, tokenize,
+    allocations, bench, chat, device, distill, eval, inspect, logits, quantize, random, run, score,
+    terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -59,7 +58,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Score(score::Args),
-    Perplexity(perplexity::Args),
+    Eval(eval::Args),
     Quantize(quantize::Args),
     Distill(distill::Args),
     Bench(bench::Args),
@@ -82,7 +81,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
-        Command::Perplexity(args) => perplexity::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),

@@ -58,15 +58,7 @@ fn temporary(name: &str) -> PathBuf {
 #[test]
 fn help_teaches_by_example() {
     for command in [
-        "run",
-        "chat",
-        "inspect",
-        "tokenize",
-        "logits",
-        "score",
-        "perplexity",
-        "quantize",
-        "bench",
+        "run", "chat", "inspect", "tokenize", "logits", "score", "eval", "quantize", "bench",
         "random",
     ] {
         let help = String::from_utf8(text(&[command, "--help"], b"")).expect("UTF-8");

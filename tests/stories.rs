@@ -3,7 +3,7 @@
 
 mod common;
 
-use attar::{Format, Options, Tokenizer};
+use attar::{Format, Options};
 use common::{all_logits, open, own, shared};
 use serde_json::Value;
 use std::path::Path;
@@ -123,16 +123,9 @@ fn perplexity_of_quantised_files_is_that_of_the_peer() {
     for (format, peer, factor) in PERPLEXITIES {
         let file = folder.join(format!("{format}.gguf"));
         attar(&["quantize", text_of(&model), format, "-o", text_of(&file)]);
-        let report = json(&[
-            "perplexity",
-            text_of(&file),
-            text_of(&text),
-            "--ctx",
-            "256",
-            "--chunks",
-            "60",
-            "--json",
-        ]);
+        let options = ["--stream", "--seq-len", "256", "--tokens", "15360", "--json"];
+        let args = ["eval", text_of(&file), "--data", text_of(&text)];
+        let report = json(&[&args[..], &options].concat());
         let got = report["perplexity"].as_f64().expect("a number");
         println!("{format}: perplexity {got:.3}, llama.cpp {peer}");
         assert!(got <= peer * factor, "{format}: {got} against {peer}");
@@ -160,34 +153,51 @@ fn grammar_raises_the_probability_of_a_sentence() {
 fn minimal_pairs_are_judged_better_than_by_chance() {
     let Some(model) = shared("models/stories3M-f32.gguf") else { return };
     let Some(folder) = shared("data/blimp") else { return };
-    let gguf = attar::Gguf::open(&model).expect("a model");
-    let tokenizer = Tokenizer::load(&gguf).expect("a vocabulary");
-    let mut session = open(&model, Options::default());
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .expect("a folder")
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    files.sort();
-    let (mut right, mut pairs) = (0, 0);
-    for file in files {
-        let text = std::fs::read_to_string(&file).expect("a set");
-        let (mut own_right, mut own_pairs) = (0, 0);
-        for line in text.lines().take(200) {
-            let pair: Value = serde_json::from_str(line).expect("JSON");
-            let mut score = |key: &str| {
-                let text = pair[key].as_str().expect("a sentence");
-                session.score_text(&tokenizer, text.as_bytes()).expect("a score").logprob
-            };
-            own_right += usize::from(score("sentence_good") > score("sentence_bad"));
-            own_pairs += 1;
-        }
-        let name = file.file_stem().and_then(|n| n.to_str()).unwrap_or("");
-        println!("{name}: {own_right} of {own_pairs}");
-        (right, pairs) = (right + own_right, pairs + own_pairs);
+    let parts = std::env::temp_dir().join(format!("attar-pairs-{}", std::process::id()));
+    std::fs::create_dir_all(&parts).expect("a temporary folder");
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("a readable folder").path();
+        let text = std::fs::read_to_string(&path).expect("a set");
+        let first: Vec<&str> = text.lines().take(200).collect();
+        files.push(parts.join(path.file_name().expect("a file")));
+        std::fs::write(&files[files.len() - 1], first.join("\n")).expect("a part of the set");
     }
-    let accuracy = right as f64 / pairs as f64;
-    println!("accuracy {accuracy:.3} on {pairs} pairs");
-    assert!(pairs >= 1000 && accuracy > 0.6, "accuracy {accuracy} on {pairs} pairs");
+    let mut args = vec!["eval", text_of(&model), "--json", "--pairs"];
+    args.extend(files.iter().map(|file| text_of(file)));
+    let report = json(&args);
+    std::fs::remove_dir_all(&parts).expect("the temporary folder");
+    let pairs = &report["minimal_pairs"];
+    println!("{pairs}");
+    let accuracy = pairs["accuracy"].as_f64().expect("a share");
+    let sets = pairs["sets"].as_object().expect("sets");
+    assert!(pairs["pairs"].as_u64() >= Some(1000) && sets.len() == files.len(), "{pairs}");
+    assert!(accuracy > 0.6, "accuracy {accuracy}");
+}
+
+/// A file's format, llama.cpp's KL divergence from the F32 file on text of the model's own, and its
+/// share of positions with the same likeliest token (`-c 128`, another sample).
+const LADDER: [(&str, f64, f64); 3] =
+    [("q8_0", 0.0008, 0.985), ("q5_0", 0.0171, 0.934), ("q4_0", 0.0796, 0.860)];
+
+#[test]
+fn divergence_of_quantised_files_is_that_of_the_peer() {
+    let Some(model) = shared("models/stories260K-f32.gguf") else { return };
+    let folder = std::env::temp_dir().join(format!("attar-ladder-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    for (format, peer, same_top) in LADDER {
+        let file = folder.join(format!("{format}.gguf"));
+        attar(&["quantize", text_of(&model), format, "-o", text_of(&file)]);
+        let options = ["--data", "self", "--tokens", "5k", "--seq-len", "128", "--json"];
+        let args = ["eval", text_of(&file), "--reference", text_of(&model)];
+        let report = json(&[&args[..], &options].concat());
+        let kl = report["kl"]["mean"].as_f64().expect("a number");
+        let same = report["same_top"].as_f64().expect("a share");
+        println!("{format}: KL {kl:.5}, llama.cpp {peer}; same likeliest {same:.3}");
+        assert!((0.8 * peer..1.25 * peer).contains(&kl), "{format}: {kl} against {peer}");
+        assert!((same - same_top).abs() < 0.02, "{format}: {same} against {same_top}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the temporary folder");
 }
 
 #[test]

@@ -30,11 +30,15 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
 pub(super) fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
         let (min, max) = bounds(x);
-        let scale = (max - min) / 15.0;
-        let inverse = inverse(scale);
-        block[..2].copy_from_slice(&f32_to_f16(scale));
-        block[2..4].copy_from_slice(&f32_to_f16(min));
-        let codes = x.map(|v| (((v - min) * inverse + 0.5) as u8).min(15));
-        planes::write::<4, 16>(&codes, &mut block[4..], 0);
+        pack(x, (max - min) / 15.0, min, block);
     }
+}
+
+/// Rounds a block under a scale and a minimum.
+pub(super) fn pack(x: &[f32; LEN], scale: f32, min: f32, block: &mut [u8]) {
+    let inverse = inverse(scale);
+    block[..2].copy_from_slice(&f32_to_f16(scale));
+    block[2..4].copy_from_slice(&f32_to_f16(min));
+    let codes = x.map(|v| (((v - min) * inverse + 0.5) as u8).min(15));
+    planes::write::<4, 16>(&codes, &mut block[4..], 0);
 }

@@ -30,11 +30,15 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
 pub(super) fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
         // The value of largest magnitude keeps its sign and maps to -16, the longer side.
-        let scale = extreme(x) / -16.0;
-        let inverse = inverse(scale);
-        block[..2].copy_from_slice(&f32_to_f16(scale));
-        let codes = x.map(|v| ((v * inverse + 16.5) as u8).min(31));
-        planes::write::<1, 1>(&codes, &mut block[2..6], 4);
-        planes::write::<4, 16>(&codes, &mut block[6..], 0);
+        pack(x, extreme(x) / -16.0, block);
     }
+}
+
+/// Rounds a block under a scale.
+pub(super) fn pack(x: &[f32; LEN], scale: f32, block: &mut [u8]) {
+    let inverse = inverse(scale);
+    block[..2].copy_from_slice(&f32_to_f16(scale));
+    let codes = x.map(|v| ((v * inverse + 16.5) as u8).min(31));
+    planes::write::<1, 1>(&codes, &mut block[2..6], 4);
+    planes::write::<4, 16>(&codes, &mut block[6..], 0);
 }

@@ -27,12 +27,16 @@ fn unpack(src: &[u8], dst: &mut Superblock) {
 
 pub(super) fn quantize(src: &[f32], dst: &mut [u8]) {
     for (x, block) in src.as_chunks::<LEN>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
-        let scale = extreme(x).abs() / 127.0;
-        let inverse = inverse(scale);
-        block[..2].copy_from_slice(&f32_to_f16(scale));
-        for (q, v) in block[2..].iter_mut().zip(x) {
-            let scaled = v * inverse;
-            *q = (scaled + 0.5f32.copysign(scaled)) as i8 as u8;
-        }
+        pack(x, extreme(x).abs() / 127.0, block);
+    }
+}
+
+/// Rounds a block under a scale.
+pub(super) fn pack(x: &[f32; LEN], scale: f32, block: &mut [u8]) {
+    let inverse = inverse(scale);
+    block[..2].copy_from_slice(&f32_to_f16(scale));
+    for (q, v) in block[2..].iter_mut().zip(x) {
+        let scaled = v * inverse;
+        *q = (scaled + 0.5f32.copysign(scaled)) as i8 as u8;
     }
 }

@@ -284,3 +284,98 @@ fn hostile_weights_round_to_what_can_be_kept() {
         assert!(relative_error(&large, &b) < 1.1 * relative_error(&normal, &a), "{}", info.name);
     }
 }
+
+/// FNV-1a over the blocks that plain rounding makes of 4096 normal values, from the definition as it was
+/// before rounding could be weighted: files do not change with the program.
+const ROUNDED: [(Format, u64); 10] = [
+    (Format::Q8_0, 0x2712410ce7382c61),
+    (Format::Q4_0, 0x43dbebedd7c3b805),
+    (Format::Q4_1, 0xf9c9821db3587a87),
+    (Format::Q5_0, 0xf1cb15e056d65e9a),
+    (Format::Q5_1, 0xc8f46f680e72ae8a),
+    (Format::Q2_K, 0x9fcc96dec91de909),
+    (Format::Q3_K, 0x1e1c50c857636a43),
+    (Format::Q4_K, 0x12563d9d34ebef74),
+    (Format::Q5_K, 0x9471ddfa6c64b85b),
+    (Format::Q6_K, 0xe75cbfce9e0d1c4b),
+];
+
+#[test]
+fn plain_rounding_stays_as_it_is() {
+    let x = Random(5).gauss_vec(4096);
+    for (format, want) in ROUNDED {
+        let mut bytes = vec![0; format.info().row_bytes(x.len())];
+        format.info().quantize(&x, &mut bytes);
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        assert_eq!(hash, want, "{format:?}: {hash:#018x}");
+    }
+}
+
+fn weighted_error(x: &[f32], importance: &[f32], y: &[f32]) -> f64 {
+    let errors = x.iter().zip(y).zip(importance);
+    errors.map(|((a, b), h)| f64::from(*h) * (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+/// Importances over orders of magnitude. Each bound is a little above the share of the plain error that is
+/// left; no block gets worse.
+#[test]
+fn weighted_rounding_spends_its_codes_where_they_count() {
+    let mut random = Random(7);
+    let x = random.gauss_vec(1 << 14);
+    let importance: Vec<f32> = random.gauss_vec(1 << 14).iter().map(|v| (2.0 * v).exp()).collect();
+    for (format, bound) in [
+        (Format::Q8_0, 0.65),
+        (Format::Q4_0, 0.65),
+        (Format::Q4_1, 0.42),
+        (Format::Q5_0, 0.66),
+        (Format::Q5_1, 0.43),
+        (Format::Q2_K, 0.4),
+        (Format::Q3_K, 0.6),
+        (Format::Q4_K, 0.53),
+        (Format::Q5_K, 0.55),
+        (Format::Q6_K, 0.63),
+    ] {
+        let info = format.info();
+        let mut bytes = vec![0; info.row_bytes(x.len())];
+        info.quantize_weighted(&x, &importance, &mut bytes);
+        let mut y = vec![0.0; x.len()];
+        info.dequantize(&bytes, &mut y);
+        let plain = round_trip(format, &x);
+        let share = weighted_error(&x, &importance, &y) / weighted_error(&x, &importance, &plain);
+        println!("{}: {share:.3} of the plain error, at most {bound}", info.name);
+        assert!(share < bound, "{}: {share}", info.name);
+        for at in (0..x.len()).step_by(info.block_len) {
+            let block = at..at + info.block_len;
+            let error = |y: &[f32]| {
+                weighted_error(&x[block.clone()], &importance[block.clone()], &y[block.clone()])
+            };
+            assert!(error(&y) <= error(&plain) * 1.0001, "{} at {at}", info.name);
+        }
+    }
+}
+
+#[test]
+fn importance_without_meaning_changes_nothing() {
+    let x = Random(8).gauss_vec(512);
+    for info in &FORMATS {
+        let mut plain = vec![0; info.row_bytes(512)];
+        info.quantize(&x, &mut plain);
+        for bad in [0.0, f32::NAN, f32::INFINITY] {
+            let mut bytes = plain.clone();
+            info.quantize_weighted(&x, &[bad; 512], &mut bytes);
+            assert_eq!(bytes, plain, "{}: {bad}", info.name);
+        }
+    }
+    // Weights that are not finite still show.
+    let mut x = x;
+    x[300] = f32::NAN;
+    for info in FORMATS.iter().filter(|info| !info.is_float()) {
+        let mut bytes = vec![0; info.row_bytes(512)];
+        info.quantize_weighted(&x, &[1.0; 512], &mut bytes);
+        let mut y = vec![0.0; 512];
+        info.dequantize(&bytes, &mut y);
+        assert!(y[300].is_nan(), "{}", info.name);
+    }
+}

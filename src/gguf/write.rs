@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-const ALIGNMENT: usize = 32;
+/// What the data of each tensor is aligned to.
+pub const ALIGNMENT: usize = 32;
 
 /// What the tensor table will say.
 #[derive(Clone, Debug)]
@@ -157,6 +158,15 @@ impl Drop for Writer {
 
 fn failed(path: &Path, e: std::io::Error) -> Error {
     Error::io(&format!("write {}", path.display()), e)
+}
+
+/// Size of the file that [`Writer::create`] begins, once it is whole.
+pub fn file_bytes<'a>(
+    metadata: impl Iterator<Item = (&'a str, Value<'a>)>,
+    tensors: &[TensorPlan],
+) -> usize {
+    let data: usize = tensors.iter().map(|plan| plan.bytes().next_multiple_of(ALIGNMENT)).sum();
+    header(metadata, tensors).len().next_multiple_of(ALIGNMENT) + data
 }
 
 fn header<'a>(

@@ -86,6 +86,11 @@ const DEPARTURE: f32 = 0.25;
 static FINDINGS: OnceLock<Shared<Mutex<Findings>>> = OnceLock::new();
 
 impl DeviceArgs {
+    /// Whether it is the CPU by itself, on which several sessions may run.
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.device == Device::Cpu && self.compare.is_none()
+    }
+
     /// A session over a model on the device asked for.
     pub(crate) fn open(&self, gguf: &Gguf, options: &Options) -> Result<Session> {
         let layers = self.gpu_layers.0;

@@ -40,10 +40,7 @@ pub(crate) fn format_named(name: &str) -> Result<Format> {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let format = format_named(&args.format)?;
     let gguf = model::open(Some(&args.model))?;
-    let threads = match args.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+    let threads = model::threads(args.threads);
     let bar = terminal::progress(gguf.tensors().len() as u64, "tensors");
     let mut done: Vec<Quantized> = Vec::new();
     quantize(&gguf, format, &args.output, threads, &mut |tensor| {
