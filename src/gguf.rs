@@ -138,6 +138,19 @@ impl Gguf {
         self.typed(name, "a count", |v| usize::try_from(v.integer()?).ok())
     }
 
+    /// A count that is one for all layers, or an array of one a layer.
+    ///
+    /// # Errors
+    /// As [`Gguf::usize`]; [`Error::Invalid`] too if the array has none for the layer.
+    pub fn usize_at(&self, name: &str, layer: usize) -> Result<Option<usize>> {
+        let Some(Value::Array(array)) = self.get(name) else { return self.usize(name) };
+        let value = array.iter().nth(layer).and_then(|value| value.integer());
+        match value.and_then(|value| usize::try_from(value).ok()) {
+            None => Err(Error::Invalid(text!("key '{name}' has no count for layer {layer}"))),
+            count => Ok(count),
+        }
+    }
+
     /// A token id.
     ///
     /// # Errors

@@ -17,8 +17,9 @@ pub use score::{Score, log_probability, log_total};
 use crate::arch::{self, LoadOptions};
 use crate::backend::{Backend, Cpu, CpuOptions, Executor, Row};
 use crate::gguf::Gguf;
-use crate::memory::{self, Block, List, Shared};
+use crate::memory::{self, Block, List, Shared, text};
 use crate::model::Decoder;
+use crate::model::stack::Layer;
 use crate::{Error, Result};
 use alloc::boxed::Box;
 use attar_kernels::{Format, Isa};
@@ -314,6 +315,19 @@ impl Session {
             return Err(Error::Position { position, held: self.position });
         }
         self.position = position;
+        Ok(())
+    }
+
+    /// Leaves a layer out from now on, as if the file lacked it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such layer.
+    pub fn bypass(&mut self, layer: usize) -> Result<()> {
+        let count = self.decoder.layers.len();
+        let Some(layer) = self.decoder.layers.get_mut(layer) else {
+            return Err(Error::Invalid(text!("layer {layer} of {count}, counted from 0")));
+        };
+        *layer = Layer { attention: None, feed: None };
         Ok(())
     }
 

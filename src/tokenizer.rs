@@ -10,6 +10,8 @@
 
 mod bpe;
 mod merge;
+#[cfg(feature = "std")]
+mod parts;
 mod special;
 mod split;
 mod spm;

@@ -13,6 +13,6 @@ pub(super) fn load(loader: &mut Loader<'_>) -> Result<Decoder> {
             return loader.dense(layer);
         }
         let hidden = loader.need_count("feed_forward_length")?;
-        Ok(Feed::Experts(loader.experts(layer, hidden, true, None)?))
+        Ok(Some(Feed::Experts(loader.experts(layer, hidden, true, None)?)))
     })
 }

@@ -3,7 +3,7 @@
 use crate::backend::{
     Backend, CacheShape, NormKind, Pairing, Rotary, RotaryShape, RouteShape, Weight,
 };
-use crate::gguf::{Gguf, Tensor};
+use crate::gguf::{Gguf, Tensor, Value};
 use crate::memory::{self, name, text};
 use crate::model::attention::{Grouped, GroupedShape};
 use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
@@ -64,10 +64,6 @@ pub struct Dims {
     pub layers: usize,
     /// Width of the residual stream.
     pub width: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Heads with keys and values of their own.
-    pub kv_heads: usize,
     /// Width of a query or key.
     pub key_len: usize,
     /// Width of a value.
@@ -110,6 +106,11 @@ impl<'a> Loader<'a> {
     /// A count that must be there.
     pub fn need_count(&self, key: &str) -> Result<usize> {
         need_count(self.gguf, self.architecture, key)
+    }
+
+    /// A count of a layer: one for all, or one a layer, where 0 means that the layer lacks it.
+    fn count_at(&self, key: &str, layer: usize) -> Result<Option<usize>> {
+        count_at(self.gguf, self.architecture, key, layer)
     }
 
     /// A number under the architecture's prefix; 0 reads as absent.
@@ -220,9 +221,30 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Query heads of a layer, and heads with keys and values of their own; 0 where there is no attention.
+    fn heads(&self, layer: usize) -> Result<(usize, usize)> {
+        let (name, key) = (self.architecture, "attention.head_count");
+        let missing = || Error::Missing(text!("key '{name}.{key}', or it is 0"));
+        let heads = self.count_at(key, layer)?.ok_or_else(missing)?;
+        let kv_heads = self.count_at("attention.head_count_kv", layer)?.unwrap_or(heads);
+        if heads > 0 && (kv_heads == 0 || !heads.is_multiple_of(kv_heads)) {
+            return Err(Error::Invalid(text!(
+                "key '{name}.{key}' is {heads} in layer {layer}, no multiple of {kv_heads} in \
+                 '{name}.{key}_kv'"
+            )));
+        }
+        Ok((heads, kv_heads))
+    }
+
     /// Attention of layer `layer` under the usual names; norms of query and key heads where asked.
-    pub fn grouped(&mut self, layer: usize, rotary: Rotary, head_norms: bool) -> Result<Grouped> {
-        let Dims { width, heads, kv_heads, key_len, value_len, .. } = self.dims;
+    fn grouped(
+        &mut self,
+        layer: usize,
+        (heads, kv_heads): (usize, usize),
+        rotary: Rotary,
+        head_norms: bool,
+    ) -> Result<Grouped> {
+        let Dims { width, key_len, value_len, .. } = self.dims;
         let name = |part: &str| name!("blk.{layer}.attn_{part}");
         let (mut query_norm, mut key_norm) = (None, None);
         if head_norms {
@@ -341,7 +363,7 @@ impl<'a> Loader<'a> {
         &mut self,
         pairing: Pairing,
         head_norms: bool,
-        feed: fn(&mut Self, usize) -> Result<Feed>,
+        feed: fn(&mut Self, usize) -> Result<Option<Feed>>,
     ) -> Result<Decoder> {
         let rotary = self.rotary(pairing)?;
         let width = self.dims.width;
@@ -349,23 +371,31 @@ impl<'a> Loader<'a> {
         let mut layers = memory::reserved(self.dims.layers.min(self.gguf.tensors().len()))?;
         for layer in 0..self.dims.layers {
             self.backend.layer(layer);
-            let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
-            let attention = self.grouped(layer, rotary, head_norms)?;
-            let before_feed = self.rms_norm(&name!("blk.{layer}.ffn_norm"), width)?;
-            let layer = Layer {
-                attention: Residual::pre_norm(before, attention),
-                feed: Residual::pre_norm(before_feed, feed(self, layer)?),
-            };
-            memory::push(&mut layers, layer)?;
+            let mut whole = Layer { attention: None, feed: None };
+            let heads = self.heads(layer)?;
+            if heads.0 > 0 {
+                let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
+                let attention = self.grouped(layer, heads, rotary, head_norms)?;
+                whole.attention = Some(Residual::pre_norm(before, attention));
+            }
+            if let Some(feed) = feed(self, layer)? {
+                let before = self.rms_norm(&name!("blk.{layer}.ffn_norm"), width)?;
+                whole.feed = Some(Residual::pre_norm(before, feed));
+            }
+            memory::push(&mut layers, whole)?;
         }
         self.backend.layer(self.dims.layers);
         self.decoder(layers)
     }
 
-    /// The feed-forward block of a dense layer under the usual names.
-    pub fn dense(&mut self, layer: usize) -> Result<Feed> {
-        let hidden = self.need_count("feed_forward_length")?;
-        Ok(Feed::Gated(self.gated(layer, "", hidden)?))
+    /// The feed-forward block of a dense layer under the usual names, unless the layer has none.
+    pub fn dense(&mut self, layer: usize) -> Result<Option<Feed>> {
+        let key = "feed_forward_length";
+        match self.count_at(key, layer)? {
+            None => self.need_count(key).map(|_| None),
+            Some(0) => Ok(None),
+            Some(hidden) => Ok(Some(Feed::Gated(self.gated(layer, "", hidden)?))),
+        }
     }
 
     /// A decoder of `layers` with the usual table, last norm and head; without a head of its own the
@@ -402,15 +432,14 @@ impl Dims {
         let need = |key: &str| need_count(gguf, architecture, key);
         let maybe = |key: &str| count(gguf, architecture, key);
         let width = need("embedding_length")?;
-        let heads = need("attention.head_count")?;
-        let kv_heads = maybe("attention.head_count_kv")?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
-            return Err(Error::Invalid(text!(
-                "key '{architecture}.attention.head_count' is {heads}, no multiple of {kv_heads} \
-                 in '{architecture}.attention.head_count_kv'"
-            )));
-        }
-        let key_len = maybe("attention.key_length")?.unwrap_or(width / heads);
+        let key_len = match maybe("attention.key_length")? {
+            Some(len) => len,
+            // Where the first layer has no attention, the file must say.
+            None => match count_at(gguf, architecture, "attention.head_count", 0)? {
+                None | Some(0) => need("attention.key_length")?,
+                Some(heads) => width / heads,
+            },
+        };
         let value_len = maybe("attention.value_length")?.unwrap_or(key_len);
         let eps_key = name!("{architecture}.attention.layer_norm_rms_epsilon");
         let eps = gguf.f32(&eps_key)?.ok_or_else(|| Error::Missing(text!("key '{eps_key}'")))?;
@@ -429,7 +458,7 @@ impl Dims {
         let batch_len = if options.batch_len == 0 { BATCH_LEN_DEFAULT } else { options.batch_len };
         let batch_len = batch_len.min(context_len.saturating_mul(options.sequences));
         let layers = need("block_count")?;
-        Ok(Self { layers, width, heads, kv_heads, key_len, value_len, eps, context_len, batch_len })
+        Ok(Self { layers, width, key_len, value_len, eps, context_len, batch_len })
     }
 }
 
@@ -442,11 +471,22 @@ fn all_heads(heads: usize, len: usize) -> Result<usize> {
 
 fn count(gguf: &Gguf, architecture: &str, key: &str) -> Result<Option<usize>> {
     let key = name!("{architecture}.{key}");
-    match gguf.usize(&key)? {
+    Ok(bounded(gguf.usize(&key)?, &key)?.filter(|n| *n != 0))
+}
+
+/// A count of a layer; 0 reads as absent where it is one for all.
+fn count_at(gguf: &Gguf, architecture: &str, key: &str, layer: usize) -> Result<Option<usize>> {
+    let key = name!("{architecture}.{key}");
+    let each = matches!(gguf.get(&key), Some(Value::Array(_)));
+    Ok(bounded(gguf.usize_at(&key, layer)?, &key)?.filter(|n| each || *n != 0))
+}
+
+fn bounded(count: Option<usize>, key: &str) -> Result<Option<usize>> {
+    match count {
         Some(n) if n > COUNT_MAX => {
             Err(Error::Limit(text!("key '{key}' is {n}, expected at most {COUNT_MAX}")))
         }
-        n => Ok(n.filter(|n| *n != 0)),
+        count => Ok(count),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn load_2_moe(loader: &mut Loader<'_>) -> Result<Decoder> {
         let name = name!("blk.{layer}.ffn_gate_inp_shexp");
         let gate = Some(loader.linear(&name, 1, loader.dims.width)?);
         let shared = Some(Shared { network, gate });
-        Ok(Feed::Experts(loader.experts(layer, hidden, false, shared)?))
+        Ok(Some(Feed::Experts(loader.experts(layer, hidden, false, shared)?)))
     })
 }
 
@@ -36,6 +36,6 @@ pub(super) fn load_3(loader: &mut Loader<'_>) -> Result<Decoder> {
 pub(super) fn load_3_moe(loader: &mut Loader<'_>) -> Result<Decoder> {
     loader.pre_norm_decoder(Pairing::Halves, true, |loader, layer| {
         let hidden = loader.need_count("expert_feed_forward_length")?;
-        Ok(Feed::Experts(loader.experts(layer, hidden, true, None)?))
+        Ok(Some(Feed::Experts(loader.experts(layer, hidden, true, None)?)))
     })
 }

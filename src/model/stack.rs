@@ -51,21 +51,25 @@ impl<F> Residual<F> {
 /// Attention, then a feed-forward block.
 #[derive(Debug)]
 pub struct Layer {
-    /// Mixes positions.
-    pub attention: Residual<Grouped>,
-    /// Transforms each position.
-    pub feed: Residual<Feed>,
+    /// Mixes positions; pruned models have layers without.
+    pub attention: Option<Residual<Grouped>>,
+    /// Transforms each position; pruned models have layers without.
+    pub feed: Option<Residual<Feed>>,
 }
 
 impl Layer {
     /// Runs a batch through the layer, in place in [`Scratch::x`].
     pub fn forward(&self, backend: &mut dyn Backend, scratch: &Scratch, rows: &[Row]) {
-        self.attention.forward(backend, scratch, rows.len(), |attention, backend, out, x| {
-            attention.forward(backend, scratch, out, x, rows);
-        });
-        self.feed.forward(backend, scratch, rows.len(), |feed, backend, out, x| {
-            feed.forward(backend, scratch, out, x);
-        });
+        if let Some(attention) = &self.attention {
+            attention.forward(backend, scratch, rows.len(), |attention, backend, out, x| {
+                attention.forward(backend, scratch, out, x, rows);
+            });
+        }
+        if let Some(feed) = &self.feed {
+            feed.forward(backend, scratch, rows.len(), |feed, backend, out, x| {
+                feed.forward(backend, scratch, out, x);
+            });
+        }
     }
 }
 

@@ -90,14 +90,26 @@ impl Bpe {
         merger: &mut Merger,
         out: &mut Output<'_>,
     ) -> Result<()> {
-        if let Some(id) = vocab.find(word).filter(|_| self.whole_words) {
-            return out.push(id);
+        match vocab.find(word).filter(|_| self.whole_words) {
+            Some(id) => out.push(id),
+            None => self.merge(vocab, word, merger, &mut |_| {}, out),
         }
+    }
+
+    /// Appends the tokens of a word as the vocabulary spells it.
+    pub(super) fn merge(
+        &self,
+        vocab: &Vocab,
+        word: &[u8],
+        merger: &mut Merger,
+        merged: &mut dyn FnMut(u32),
+        out: &mut Output<'_>,
+    ) -> Result<()> {
         let join = |left: &Symbol, right: &Symbol| {
             let rank = self.table[self.place(left.id, right.id)];
             Some((rank, self.merges.get(rank as usize)?[2]))
         };
-        merger.run(vocab, word, &join, &mut |symbol| {
+        merger.run(vocab, word, &join, merged, &mut |symbol| {
             out.push_or_bytes(symbol.id, &word[symbol.start..][..symbol.len])
         })
     }
@@ -131,6 +143,12 @@ fn char_of(byte: u8) -> char {
         _ => u32::from(byte), // can be seen
     })
     .unwrap_or('\0')
+}
+
+/// How GPT-2 writes a byte.
+#[cfg(feature = "std")]
+pub(super) fn spelling(byte: u8) -> Vec<u8> {
+    char_of(byte).encode_utf8(&mut [0; 4]).as_bytes().into()
 }
 
 /// The inverse of [`char_of`].

@@ -32,13 +32,14 @@ type Offer = (u32, u32, u32, [u32; 2]);
 pub(super) type Join<'a> = &'a dyn Fn(&Symbol, &Symbol) -> Option<(u32, u32)>;
 
 impl Merger {
-    /// Splits `text` into characters, merges them, and calls `each` with the symbols that remain.
-    /// Time grows as `n log n`.
+    /// Splits `text` into characters, merges them, and calls `each` with the symbols that remain;
+    /// `merged` is told of every token on the way. Time grows as `n log n`.
     pub(super) fn run(
         &mut self,
         vocab: &Vocab,
         text: &[u8],
         join: Join<'_>,
+        merged: &mut dyn FnMut(u32),
         each: &mut dyn FnMut(&Symbol) -> Result<()>,
     ) -> Result<()> {
         self.split(vocab, text)?;
@@ -52,11 +53,12 @@ impl Merger {
                 continue;
             }
             let Some((_, id)) = join(&a, &b) else { continue };
+            merged(id);
             self.symbols[right as usize].len = 0;
-            let merged = &mut self.symbols[left as usize];
-            merged.len += b.len;
-            merged.id = id;
-            merged.next = b.next;
+            let joined = &mut self.symbols[left as usize];
+            joined.len += b.len;
+            joined.id = id;
+            joined.next = b.next;
             if b.next != NONE {
                 self.symbols[b.next as usize].previous = left;
                 self.offer(left, b.next, join)?;

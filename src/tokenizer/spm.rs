@@ -11,13 +11,23 @@ use alloc::vec::Vec;
 pub(super) fn encode(vocab: &Vocab, text: &[u8], starts: bool, out: &mut Output<'_>) -> Result<()> {
     let mut escaped = Vec::new();
     escape_spaces(text, starts, &mut escaped)?;
-    let part = |symbol: &Symbol| &escaped[symbol.start..symbol.start + symbol.len];
+    merge(vocab, &escaped, &mut |_| {}, out)
+}
+
+/// Appends the tokens of a text whose spaces are visible.
+pub(super) fn merge(
+    vocab: &Vocab,
+    text: &[u8],
+    merged: &mut dyn FnMut(u32),
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let part = |symbol: &Symbol| &text[symbol.start..symbol.start + symbol.len];
     let join = |left: &Symbol, right: &Symbol| {
         let id = vocab.find_joined(part(left), part(right))?;
         Some((rank(vocab.score(id)), id))
     };
-    Merger::default()
-        .run(vocab, &escaped, &join, &mut |symbol| out.push_or_bytes(symbol.id, part(symbol)))
+    let each = &mut |symbol: &Symbol| out.push_or_bytes(symbol.id, part(symbol));
+    Merger::default().run(vocab, text, &join, merged, each)
 }
 
 /// A number that is lower for a higher score.
