@@ -3,7 +3,7 @@
 
 mod common;
 
-use attar::compress::{Learn, LearnOptions, Measure, Sequences, TokenMap, checkpoint_of};
+use attar::compress::{Learn, LearnOptions, Measure, Recipe, Sequences, TokenMap, checkpoint_of};
 use attar::train::{AdamOptions, Loss};
 use attar::{Error, Format, Gguf, Tokenizer};
 use common::own;
@@ -33,7 +33,6 @@ fn options(steps: usize) -> LearnOptions {
         loss: Loss::TEXT,
         seed: 5,
         checkpoint_after: Duration::from_secs(60),
-        format: None,
     }
 }
 
@@ -54,12 +53,15 @@ fn a_run_that_was_stopped_goes_on_with_equal_bits() {
     let (gguf, folder) = (bundled(), folder("stop"));
     let sequences = sequences(&gguf);
     for format in [None, Some(Format::Q4_0)] {
-        let options = LearnOptions {
-            format,
-            loss: Loss { teacher_share: 0.5, ..Loss::TEACHER },
-            ..options(6)
+        let recipe = format.map(|format| Recipe::uniform(&gguf, format).expect("a known format"));
+        let loss = Loss { teacher_share: 0.5, ..Loss::TEACHER };
+        let learn = Learn {
+            student: &gguf,
+            teacher: Some(&gguf),
+            sequences: &sequences,
+            recipe: recipe.as_ref(),
+            options: LearnOptions { loss, ..options(6) },
         };
-        let learn = Learn { student: &gguf, teacher: Some(&gguf), sequences: &sequences, options };
         let (whole, parts) = (folder.join("whole.gguf"), folder.join("parts.gguf"));
         learn.run(&whole, false, &mut |_| true).expect("a run");
         for stop in [1, 4] {
@@ -90,7 +92,13 @@ fn a_run_that_was_stopped_goes_on_with_equal_bits() {
 fn a_checkpoint_of_another_run_is_refused() {
     let (gguf, folder) = (bundled(), folder("other"));
     let sequences = sequences(&gguf);
-    let learn = |options| Learn { student: &gguf, teacher: None, sequences: &sequences, options };
+    let learn = |options| Learn {
+        student: &gguf,
+        teacher: None,
+        sequences: &sequences,
+        recipe: None,
+        options,
+    };
     let out = folder.join("out.gguf");
     let stopped = learn(options(3)).run(&out, false, &mut |_| false);
     assert_eq!(stopped, Err(Error::Cancelled));
@@ -110,10 +118,15 @@ fn learning_with_rounding_beats_rounding_alone() {
     let sequences = sequences(&gguf);
     let (plain, learned) = (folder.join("plain.gguf"), folder.join("learned.gguf"));
     attar::compress::quantize(&gguf, Format::Q4_0, &plain, 2, &mut |_| {}).expect("a file");
-    let format = Some(Format::Q4_0);
+    let recipe = Recipe::uniform(&gguf, Format::Q4_0).expect("a known format");
     let adam = AdamOptions { rate: 3e-4, ..options(1).adam };
-    let options = LearnOptions { format, adam, loss: Loss::TEACHER, ..options(40) };
-    let learn = Learn { student: &gguf, teacher: Some(&gguf), sequences: &sequences, options };
+    let learn = Learn {
+        student: &gguf,
+        teacher: Some(&gguf),
+        sequences: &sequences,
+        recipe: Some(&recipe),
+        options: LearnOptions { adam, loss: Loss::TEACHER, ..options(40) },
+    };
     learn.run(&learned, false, &mut |_| true).expect("a run");
     let kl = |path: &Path| {
         let model = Gguf::open(path).expect("a sound file");

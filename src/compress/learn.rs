@@ -1,14 +1,13 @@
 //! A run of training from first step to written file: a student learns from a text, from a teacher, or from
 //! both, and goes on after a stop as if there had been none.
 
-use super::quantize::{quantize, rounding};
+use super::quantize::{Recipe, Rounding};
 use super::random::Random;
 use super::sequences::Sequences;
 use super::vocabulary::TokenMap;
 use crate::gguf::Gguf;
 use crate::train::{AdamOptions, Loss, StepReport, Teacher, Trainer, TrainerOptions};
 use crate::{Error, Result};
-use attar_kernels::Format;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,8 +28,6 @@ pub struct LearnOptions {
     pub seed: u64,
     /// How long a stop may set the run back.
     pub checkpoint_after: Duration,
-    /// The format to write; steps see the weights rounded to it. None writes f32.
-    pub format: Option<Format>,
 }
 
 /// Who learns what from whom.
@@ -42,6 +39,8 @@ pub struct Learn<'a> {
     pub teacher: Option<&'a Gguf>,
     /// In the student's tokens.
     pub sequences: &'a Sequences,
+    /// What to write of the student's tensors, and steps see the weights rounded to it; f32 without.
+    pub recipe: Option<&'a Recipe>,
     /// How.
     pub options: LearnOptions,
 }
@@ -80,8 +79,8 @@ impl Learn<'_> {
         let LearnOptions { batch_len, threads, adam, loss, .. } = options;
         let sizes = TrainerOptions { sequence_len: len, batch_len, threads, adam, loss, steps };
         let mut trainer = Trainer::new(student, sizes)?;
-        if let Some(format) = options.format {
-            trainer.round_to(&|name| rounding(student, name, format));
+        if let Some(recipe) = self.recipe {
+            trainer.round_to(&|name| recipe.rounds(student, name));
         }
         let mut teacher = match self.teacher.filter(|_| loss.teacher_share > 0.0) {
             Some(gguf) => {
@@ -113,12 +112,12 @@ impl Learn<'_> {
     }
 
     fn write(&self, trainer: &Trainer, out: &Path) -> Result<()> {
-        let LearnOptions { format, threads, .. } = self.options;
-        let Some(format) = format else { return trainer.save(self.student, out) };
+        let Some(recipe) = self.recipe else { return trainer.save(self.student, out) };
         let exact = beside(out, ".f32");
         trainer.save(self.student, &exact)?;
+        let rounding = Rounding { importance: None, threads: self.options.threads.max(1) };
         let written =
-            Gguf::open(&exact).and_then(|gguf| quantize(&gguf, format, out, threads, &mut |_| {}));
+            Gguf::open(&exact).and_then(|gguf| recipe.write(&gguf, rounding, out, &mut |_| {}));
         remove(&exact).and(written)
     }
 
@@ -145,10 +144,11 @@ impl Learn<'_> {
         let (student, teacher) = (tensors(self.student), self.teacher.map_or(0, tensors));
         let tokens = self.sequences.iter().flatten().flat_map(|id| id.to_le_bytes());
         let data = tokens.fold(HASH_START, |hash, byte| hashed(hash, &[byte]));
-        let LearnOptions { tokens, batch_len, adam, loss, seed, format, .. } = self.options;
+        let LearnOptions { tokens, batch_len, adam, loss, seed, .. } = self.options;
+        let recipe = hashed(HASH_START, format!("{:?}", self.recipe).as_bytes());
         format!(
             "student {student:016x} teacher {teacher:016x} data {data:016x} tokens {tokens} \
-             batch {batch_len} seed {seed} {format:?} {adam:?} {loss:?}"
+             recipe {recipe:016x} batch {batch_len} seed {seed} {adam:?} {loss:?}"
         )
     }
 }

@@ -96,6 +96,13 @@ impl Recipe {
         Self { choices: kinds.map(|to| Choice { to, instead_of: None }).collect() }
     }
 
+    /// The format a tensor is rounded to, if it is.
+    #[cfg(feature = "train")]
+    pub(super) fn rounds(&self, gguf: &Gguf, name: &str) -> Option<Format> {
+        let place = gguf.tensors().iter().position(|tensor| *tensor.name == *name)?;
+        self.choices[place].to.format().filter(|format| *format != Format::F32)
+    }
+
     /// Whether some tensor takes `format` as it was wanted.
     pub fn has(&self, format: Format) -> bool {
         self.choices.iter().any(|choice| choice.to.format() == Some(format))
@@ -233,13 +240,6 @@ fn uniform(gguf: &Gguf, tensor: &Tensor, format: Format) -> Result<Choice> {
     let wanted = if coarse_head { Format::Q6_K } else { format };
     let fitting = fitting(tensor, wanted);
     Ok(Choice { to: TensorType::of(fitting), instead_of: (fitting != wanted).then_some(wanted) })
-}
-
-/// What a weight that learns in f32 will be rounded to when it is written in `format`.
-#[cfg(feature = "train")]
-pub(super) fn rounding(gguf: &Gguf, name: &str, format: Format) -> Option<Format> {
-    let choice = uniform(gguf, &gguf.tensor(name)?, format).ok()?;
-    choice.to.format().filter(|format| *format != Format::F32)
 }
 
 /// `wanted`, or the nearest format whose block divides the rows of a tensor.

@@ -109,8 +109,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let before = measure(&student)?;
     let options = args.learn.options(&sequences, loss, args.data.seed)?;
-    let learn =
-        Learn { student: &student, teacher: Some(&teacher), sequences: &sequences, options };
+    let recipe = args.learn.recipe(&student, &held_out, &stop)?;
+    let learn = Learn {
+        student: &student,
+        teacher: Some(&teacher),
+        sequences: &sequences,
+        recipe: recipe.as_ref(),
+        options,
+    };
     let last_loss = args.learn.run(&learn, &stop)?;
     let written = Gguf::open(&args.learn.output)?;
     let after = measure(&written)?;

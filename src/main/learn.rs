@@ -1,13 +1,13 @@
 //! Options about learning, and how a run is shown, for all commands that train.
 
-use super::data::Count;
+use super::data::{self, Count};
 use super::quantize::format_named;
-use super::terminal;
-use attar::compress::{Learn, LearnOptions, Sequences, checkpoint_of};
+use super::{model, terminal};
+use attar::compress::{Budget, Learn, LearnOptions, Recipe, Rounding, Sequences, checkpoint_of};
 use attar::memory::Shared;
 use attar::train::{AdamOptions, Loss};
-use attar::{Error, Result};
-use std::path::PathBuf;
+use attar::{Error, Gguf, Result};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,8 +18,11 @@ pub(crate) struct LearnArgs {
     #[arg(long, short, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Format to write, such as q8_0; the model learns with its weights rounded to it [default: f32]
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "target_size")]
     pub(crate) format: Option<String>,
+    /// Bytes of the file, such as 180k: a format for each matrix, the least harmful that keep to it
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) target_size: Option<Count>,
     /// Tokens to learn from, such as 5M; the data is used again if it has less [default: all data once]
     #[arg(long, value_name = "N")]
     pub(crate) train_tokens: Option<Count>,
@@ -83,12 +86,40 @@ impl LearnArgs {
             weight_decay: self.weight_decay,
             ..AdamOptions::default()
         };
-        let format = self.format.as_deref().map(format_named).transpose()?;
         let predicted = data.tokens() - data.len();
         let tokens = self.train_tokens.map_or(predicted, |count| count.0);
         let (batch_len, threads) = (self.batch, self.threads);
         let checkpoint_after = Duration::from_secs(self.checkpoint_after);
-        Ok(LearnOptions { tokens, batch_len, threads, adam, loss, seed, checkpoint_after, format })
+        Ok(LearnOptions { tokens, batch_len, threads, adam, loss, seed, checkpoint_after })
+    }
+
+    /// What to write of the student's tensors; which format harms which is measured on `data`.
+    ///
+    /// # Errors
+    /// Those of [`Recipe::uniform`] and [`Budget::fit`].
+    pub(crate) fn recipe(
+        &self,
+        student: &Gguf,
+        data: &Sequences,
+        stop: &Shared<AtomicBool>,
+    ) -> Result<Option<Recipe>> {
+        if let Some(name) = &self.format {
+            return Recipe::uniform(student, format_named(name)?).map(Some);
+        }
+        let Some(size) = self.target_size else { return Ok(None) };
+        let scratch = self.output.parent().filter(|path| !path.as_os_str().is_empty());
+        let rounding = Rounding { importance: None, threads: model::threads(self.threads) };
+        let budget = Budget {
+            bytes: size.0,
+            sequences: data,
+            rounding,
+            scratch: scratch.unwrap_or(Path::new(".")),
+        };
+        let count = budget.runs(student)? * data.tokens();
+        let found = data::watched(count, "tokens of trials", stop, |progress| {
+            budget.fit(student, progress)
+        })?;
+        Ok(Some(found.recipe))
     }
 
     /// Runs it with a bar, until `stop` is set; returns the mean loss of the last steps.

@@ -132,10 +132,10 @@ impl Tape {
                 self.back_product(*out, *weight, *x, *kept);
             }
             Operation::Copy { out, x } => {
-                self.pass(*x, *out, |dx, dy| add_to(dx, dy));
+                self.pass(*x, *out, add_to);
                 self.clear_gradient(*out);
             }
-            Operation::Add { x, y } => self.pass(*y, *x, |dy, dx| add_to(dy, dx)),
+            Operation::Add { x, y } => self.pass(*y, *x, add_to),
             Operation::Bias { x, bias } => self.back_bias(*x, *bias),
             Operation::Scale { x, factor } => {
                 self.each_gradient(*x, |_, dx| dx.iter_mut().for_each(|d| *d *= factor));
