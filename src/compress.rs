@@ -6,7 +6,9 @@ mod importance;
 #[cfg(feature = "train")]
 mod learn;
 mod measure;
+mod observe;
 mod parallel;
+pub mod prune;
 mod quantize;
 mod random;
 mod sequences;
@@ -18,6 +20,7 @@ pub use importance::Importance;
 #[cfg(feature = "train")]
 pub use learn::{Learn, LearnOptions, Step, checkpoint_of};
 pub use measure::{Divergence, Estimate, Measure, Measured, Open};
+pub use observe::observe;
 pub use quantize::{Quantized, Recipe, Rounding, RoundingError, quantize};
 pub use random::{RandomModel, write_random};
 pub use sequences::{DOCUMENT_END, Progress, Sequences};

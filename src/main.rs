@@ -15,6 +15,7 @@ mod main {
     pub(crate) mod learn;
     pub(crate) mod logits;
     pub(crate) mod model;
+    pub(crate) mod prune;
     pub(crate) mod quantize;
     pub(crate) mod random;
     pub(crate) mod run;
@@ -26,8 +27,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, distill, eval, inspect, logits, quantize, random, run, score,
-    terminal, tokenize,
+    allocations, bench, chat, device, distill, eval, inspect, logits, prune, quantize, random, run,
+    score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ enum Command {
     Score(score::Args),
     Eval(eval::Args),
     Quantize(quantize::Args),
+    Prune(prune::Args),
     Distill(distill::Args),
     Bench(bench::Args),
     Random(random::Args),
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),

@@ -50,6 +50,21 @@ impl Observations {
         self.cosines.iter().map(|(rows, sum)| 1.0 - sum / (*rows).max(1) as f64).collect()
     }
 
+    /// Adds what was seen on another device of the same model.
+    pub fn add(&mut self, other: &Self) {
+        if self.inputs.is_empty() {
+            self.inputs.clone_from(&other.inputs);
+        } else {
+            let both = self.inputs.iter_mut().zip(&other.inputs);
+            both.for_each(|(own, other)| own.add(other));
+        }
+        let missing = other.cosines.len().saturating_sub(self.cosines.len());
+        self.cosines.extend(std::iter::repeat_n((0, 0.0), missing));
+        for (own, other) in self.cosines.iter_mut().zip(&other.cosines) {
+            *own = (own.0 + other.0, own.1 + other.1);
+        }
+    }
+
     fn note_change(&mut self, layer: usize, before: &[f32], after: &[f32], width: usize) {
         let missing = (layer + 1).saturating_sub(self.cosines.len());
         self.cosines.extend(std::iter::repeat_n((0, 0.0), missing));
@@ -62,6 +77,12 @@ impl Observations {
 }
 
 impl Inputs {
+    fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.weight += other.weight;
+        self.squares.iter_mut().zip(&other.squares).for_each(|(own, other)| *own += other);
+    }
+
     fn note(&mut self, row: &[f32], weight: f32) {
         self.rows += 1;
         self.weight += f64::from(weight);

@@ -1,18 +1,15 @@
 //! How much the error of each column of a matrix counts: the mean square of what it is multiplied by. It
 //! is kept in the file that llama.cpp calls an importance matrix.
 
-use super::parallel;
+use super::observe::observe;
 use super::sequences::{Progress, Sequences};
-use crate::backend::{Observations, Watch};
 use crate::gguf::write::{ArrayBuf, TensorPlan, Writer};
 use crate::gguf::{Gguf, Tensor, TensorType, Value, ValueType};
 use crate::memory::text;
-use crate::session::{Options, Readout, Session};
 use crate::{Error, Result};
 use attar_kernels::Format;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
 
 /// What the matrices of a model were multiplied by.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,9 +30,6 @@ struct Entry {
     counts: Vec<f64>,
 }
 
-/// Sequences are dealt to as many sessions, whatever the threads are: so the sums do not depend on them.
-const SHARES: usize = 16;
-
 const TYPE: &str = "general.type";
 const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
@@ -55,25 +49,16 @@ impl Importance {
         threads: usize,
         progress: Progress<'_>,
     ) -> Result<Self> {
-        let len = sequences.longest();
-        let shares = parallel::map(
-            threads,
-            SHARES.min(sequences.len()),
-            || Ok(()),
-            |(), share| watched(gguf, sequences.iter().skip(share).step_by(SHARES), len, progress),
-        )?;
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        for observations in &shares {
-            for inputs in &observations.inputs {
-                // Experts lie in one tensor, or have one each.
-                let stacked = gguf.tensor(&inputs.tensor).is_some_and(|t| t.dims.len() > 2);
-                let matrix = inputs.expert.filter(|_| stacked).unwrap_or(0);
-                let entry = entries.entry(inputs.tensor.clone()).or_default();
-                entry.add(matrix, inputs.rows, &inputs.squares);
-            }
+        for inputs in observe(gguf, sequences, threads, progress)?.inputs {
+            // Experts lie in one tensor, or have one each.
+            let stacked = gguf.tensor(&inputs.tensor).is_some_and(|t| t.dims.len() > 2);
+            let matrix = inputs.expert.filter(|_| stacked).unwrap_or(0);
+            let entry = entries.entry(inputs.tensor).or_default();
+            entry.add(matrix, inputs.rows, &inputs.squares);
         }
         entries.retain(|_, entry| entry.counts.iter().any(|count| *count > 0.0));
-        let chunks = (sequences.len() as u32, len as u32);
+        let chunks = (sequences.len() as u32, sequences.longest() as u32);
         Ok(Self { datasets: vec![dataset.into()], chunks, entries })
     }
 
@@ -198,29 +183,6 @@ impl Entry {
         let sums = &mut self.sums[matrix * squares.len()..];
         sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
     }
-}
-
-fn watched<'a>(
-    gguf: &Gguf,
-    sequences: impl Iterator<Item = &'a [u32]>,
-    len: usize,
-    progress: Progress<'_>,
-) -> Result<Observations> {
-    let cache = Format::F32;
-    let options =
-        Options { context_len: len, batch_len: len, threads: 1, cache, ..Options::default() };
-    let watch = Watch::new(options.cpu()?)?;
-    let observations = watch.observations();
-    let mut session = Session::open_on(gguf, &options, Box::new(watch))?;
-    for ids in sequences {
-        session.clear();
-        session.read_each(Readout::Logits, ids, &|| progress(0), &mut |_, _| {})?;
-        if !progress(ids.len()) {
-            return Err(Error::Cancelled);
-        }
-    }
-    let seen = observations.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(seen)
 }
 
 /// Values of a tensor of f32 that are sound as sums and counts.

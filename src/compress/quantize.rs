@@ -238,14 +238,14 @@ fn uniform(gguf: &Gguf, tensor: &Tensor, format: Format) -> Result<Choice> {
     let block_bits = format.info().block_bytes * 8 / format.info().block_len;
     let coarse_head = block_bits < 6 && is_head(gguf, tensor);
     let wanted = if coarse_head { Format::Q6_K } else { format };
-    let fitting = fitting(tensor, wanted);
+    let fitting = fitting(tensor.row_len(), wanted);
     Ok(Choice { to: TensorType::of(fitting), instead_of: (fitting != wanted).then_some(wanted) })
 }
 
-/// `wanted`, or the nearest format whose block divides the rows of a tensor.
-fn fitting(tensor: &Tensor, wanted: Format) -> Format {
+/// `wanted`, or the nearest format whose block divides rows of `len`.
+pub(super) fn fitting(len: usize, wanted: Format) -> Format {
     let mut fitting = wanted;
-    while !tensor.row_len().is_multiple_of(fitting.info().block_len) {
+    while !len.is_multiple_of(fitting.info().block_len) {
         fitting = narrower_blocks(fitting);
     }
     fitting
