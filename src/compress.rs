@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
 mod budget;
+pub mod corpus;
 mod importance;
 #[cfg(feature = "train")]
 mod learn;
@@ -10,6 +11,7 @@ mod parallel;
 mod quantize;
 mod random;
 mod sequences;
+mod shape;
 mod tasks;
 mod vocabulary;
 
@@ -19,7 +21,10 @@ pub use importance::Importance;
 pub use learn::{Learn, LearnOptions, Step, checkpoint_of};
 pub use measure::{Divergence, Estimate, Measure, Measured, Open};
 pub use quantize::{Quantized, Recipe, Rounding, RoundingError, quantize};
+#[cfg(feature = "train")]
+pub(crate) use random::Random;
 pub use random::{RandomModel, write_random};
 pub use sequences::{DOCUMENT_END, Progress, Sequences};
+pub use shape::Shape;
 pub use tasks::{Analogies, MinimalPair, analogies, minimal_pairs, similarities, spearman};
 pub use vocabulary::TokenMap;
