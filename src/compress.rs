@@ -1,6 +1,8 @@
 //! Making models smaller, and making files to measure with.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
+#[cfg(feature = "train")]
+mod answers;
 mod budget;
 pub mod corpus;
 mod importance;
@@ -15,6 +17,8 @@ mod shape;
 mod tasks;
 mod vocabulary;
 
+#[cfg(feature = "train")]
+pub use answers::{Accuracy, Edits, Prompt, accuracy, answers};
 pub use budget::{Budget, Found};
 pub use importance::Importance;
 #[cfg(feature = "train")]
