@@ -289,16 +289,21 @@ impl Folder {
     fn random(&self, shape: &Shape, format: Format) -> Result<Gguf> {
         let path = self.0.join("random.gguf");
         let model = RandomModel {
-            architecture: "llama".into(),
-            vocab_len: shape.vocab_len,
-            width: shape.width,
-            layers: shape.layers,
-            heads: shape.heads,
-            kv_heads: shape.kv_heads,
-            feed_len: shape.feed_len,
-            experts: 0,
-            experts_used: 0,
-            context_len: 2048,
+            shape: attar::compress::Shape {
+                architecture: "llama".into(),
+                vocab_len: shape.vocab_len,
+                width: shape.width,
+                layers: shape.layers,
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                feed_len: shape.feed_len,
+                experts: 0,
+                experts_used: 0,
+                context_len: 2048,
+                tied: false,
+                rope_base: 10000.0,
+                norm_epsilon: 1e-5,
+            },
             format,
             seed: 0,
         };

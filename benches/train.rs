@@ -1,7 +1,7 @@
 //! Tokens a second of training steps: `cargo bench --bench train -- [--steps N] [--threads N]`. One JSON line a
 //! shape, for `benches/compress/step.py`, which runs another program's step of the same shape in between.
 
-use attar::compress::{RandomModel, write_random};
+use attar::compress::{RandomModel, Shape, write_random};
 use attar::train::{AdamOptions, Loss, Trainer, TrainerOptions};
 use attar::{Format, Gguf};
 use std::time::Instant;
@@ -16,16 +16,21 @@ fn main() -> attar::Result<()> {
     let (steps, threads) = (option("--steps", 5), option("--threads", 2));
     let (batch_len, sequence_len) = (option("--batch", 16), option("--tokens", 256) + 1);
     let model = RandomModel {
-        architecture: "llama".into(),
-        vocab_len: option("--vocab", 1024),
-        width: option("--width", 128),
-        layers: option("--layers", 8),
-        heads: option("--heads", 8),
-        kv_heads: option("--kv-heads", 4),
-        feed_len: option("--feed", 320),
-        experts: 0,
-        experts_used: 0,
-        context_len: 1024,
+        shape: Shape {
+            architecture: "llama".into(),
+            vocab_len: option("--vocab", 1024),
+            width: option("--width", 128),
+            layers: option("--layers", 8),
+            heads: option("--heads", 8),
+            kv_heads: option("--kv-heads", 4),
+            feed_len: option("--feed", 320),
+            experts: 0,
+            experts_used: 0,
+            context_len: 1024,
+            tied: false,
+            rope_base: 10000.0,
+            norm_epsilon: 1e-5,
+        },
         format: Format::F32,
         seed: 1,
     };

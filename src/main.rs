@@ -6,6 +6,7 @@ mod main {
     pub(crate) mod allocations;
     pub(crate) mod bench;
     pub(crate) mod chat;
+    pub(crate) mod corpus;
     pub(crate) mod data;
     pub(crate) mod device;
     pub(crate) mod distill;
@@ -27,8 +28,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, distill, eval, inspect, logits, prune, quantize, random, run,
-    score, terminal, tokenize,
+    allocations, bench, chat, corpus, device, distill, eval, inspect, logits, prune, quantize, random,
+    run, score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ enum Command {
     Distill(distill::Args),
     Bench(bench::Args),
     Random(random::Args),
+    Corpus(corpus::Args),
     Devices(device::ListArgs),
 }
 
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
+        Command::Corpus(args) => corpus::run(args),
         Command::Devices(args) => device::list(args),
     };
     match result.and_then(|()| device::report()) {

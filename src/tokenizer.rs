@@ -30,6 +30,15 @@ use alloc::vec::Vec;
 use special::Specials;
 use vocab::{Kind, NONE, Vocab};
 
+/// `tokenizer.ggml.model` of vocabularies whose characters are merged by score.
+#[cfg(feature = "train")]
+pub(crate) const MERGED_BY_SCORE: &str = "llama";
+/// That of vocabularies whose bytes are merged by a list.
+#[cfg(feature = "train")]
+pub(crate) const BYTE_LEVEL: &str = "gpt2";
+#[cfg(feature = "train")]
+pub(crate) use bpe::{char_of as byte_character, split_words};
+
 /// How vocabularies with visible spaces write one: U+2581.
 const SPACE: &[u8] = "\u{2581}".as_bytes();
 

@@ -5,10 +5,14 @@ mod checkpoint;
 mod loss;
 mod optimizer;
 mod product;
+mod shape;
 pub mod tape;
 mod trainer;
+mod vocabulary;
 
 pub use loss::{Direction, Loss};
 pub use optimizer::AdamOptions;
+pub use shape::write_fresh;
 pub use tape::{Tape, TapeOptions};
 pub use trainer::{StepReport, Teacher, Trainer, TrainerOptions};
+pub use vocabulary::{Fallback, Spelling, Vocabulary, VocabularyOptions};

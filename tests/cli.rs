@@ -59,7 +59,7 @@ fn temporary(name: &str) -> PathBuf {
 fn help_teaches_by_example() {
     for command in [
         "run", "chat", "inspect", "tokenize", "logits", "score", "eval", "quantize", "bench",
-        "random",
+        "random", "corpus",
     ] {
         let help = String::from_utf8(text(&[command, "--help"], b"")).expect("UTF-8");
         assert!(help.contains("Example") && help.contains("  attar "), "{command}: {help}");

@@ -6,7 +6,7 @@ mod common;
 
 use attar::arch::{self, LoadOptions};
 use attar::backend::{Backend, Cpu, CpuOptions, Gpu, GpuOptions, Row};
-use attar::compress::{RandomModel, write_random};
+use attar::compress::{RandomModel, Shape, write_random};
 use attar::model::Decoder;
 use attar::session::GpuLayers;
 use attar::{Error, Format, Gguf, Options, Sampler, SamplerOptions, Session};
@@ -279,16 +279,21 @@ fn a_token_is_one_submission_of_few_dispatches() {
 fn random(heads: usize) -> Gguf {
     let path = std::env::temp_dir().join(format!("attar-gpu-{}-{heads}.gguf", std::process::id()));
     let model = RandomModel {
-        architecture: "llama".into(),
-        vocab_len: 300,
-        width: 192,
-        layers: LAYERS,
-        heads,
-        kv_heads: 1,
-        feed_len: 192,
-        experts: 0,
-        experts_used: 0,
-        context_len: 512,
+        shape: Shape {
+            architecture: "llama".into(),
+            vocab_len: 300,
+            width: 192,
+            layers: LAYERS,
+            heads,
+            kv_heads: 1,
+            feed_len: 192,
+            experts: 0,
+            experts_used: 0,
+            context_len: 512,
+            tied: false,
+            rope_base: 10000.0,
+            norm_epsilon: 1e-5,
+        },
         format: Format::F32,
         seed: 7,
     };

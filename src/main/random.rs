@@ -3,7 +3,7 @@
 use super::quantize::format_named;
 use super::terminal;
 use attar::Result;
-use attar::compress::{RandomModel, write_random};
+use attar::compress::{RandomModel, Shape, write_random};
 use std::path::PathBuf;
 
 /// Write a model with random weights, of any shape and format
@@ -55,16 +55,21 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let model = RandomModel {
-        architecture: args.arch.clone(),
-        vocab_len: args.vocab,
-        width: args.width,
-        layers: args.layers,
-        heads: args.heads,
-        kv_heads: args.kv_heads,
-        feed_len: args.feed,
-        experts: args.experts,
-        experts_used: args.experts_used,
-        context_len: args.context,
+        shape: Shape {
+            architecture: args.arch.clone(),
+            vocab_len: args.vocab,
+            width: args.width,
+            layers: args.layers,
+            heads: args.heads,
+            kv_heads: args.kv_heads,
+            feed_len: args.feed,
+            experts: args.experts,
+            experts_used: args.experts_used,
+            context_len: args.context,
+            tied: false,
+            rope_base: 10000.0,
+            norm_epsilon: 1e-5,
+        },
         format: format_named(&args.format)?,
         seed: args.seed,
     };

@@ -125,6 +125,12 @@ impl Bpe {
     }
 }
 
+/// Calls `each` with the words of a text under the rules named `gpt-2`.
+#[cfg(feature = "train")]
+pub(crate) fn split_words(text: &[u8], each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    Split::from_name("gpt-2").map_or(Ok(()), |split| split.words(text, each))
+}
+
 /// `LEFT RIGHT`, where LEFT may itself start with a space. A merge of what are no tokens cannot
 /// happen and is dropped.
 fn parse(vocab: &Vocab, merge: &[u8]) -> Option<[u32; 3]> {
@@ -135,7 +141,7 @@ fn parse(vocab: &Vocab, merge: &[u8]) -> Option<[u32; 3]> {
 
 /// The character GPT-2 writes for a byte: itself where it can be seen, or the next free one from
 /// U+0100 on.
-fn char_of(byte: u8) -> char {
+pub(crate) fn char_of(byte: u8) -> char {
     char::from_u32(match byte {
         0..=0x20 => u32::from(byte) + 0x100,
         0x7f..=0xa0 => u32::from(byte) - 0x7f + 0x121,
