@@ -5,6 +5,8 @@
 mod answers;
 mod budget;
 pub mod corpus;
+#[cfg(feature = "train")]
+mod fit;
 mod importance;
 #[cfg(feature = "train")]
 mod learn;
@@ -22,6 +24,8 @@ mod vocabulary;
 #[cfg(feature = "train")]
 pub use answers::{Accuracy, Edits, Prompt, accuracy, answers};
 pub use budget::{Budget, Found};
+#[cfg(feature = "train")]
+pub use fit::{Candidate, Fit, Fitted, Limits, Observer, Trial};
 pub use importance::Importance;
 #[cfg(feature = "train")]
 pub use learn::{Learn, LearnOptions, Step, checkpoint_of};

@@ -11,6 +11,7 @@ mod main {
     pub(crate) mod device;
     pub(crate) mod distill;
     pub(crate) mod eval;
+    pub(crate) mod fit;
     pub(crate) mod generate;
     pub(crate) mod inspect;
     pub(crate) mod learn;
@@ -28,8 +29,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, corpus, device, distill, eval, inspect, logits, prune, quantize, random,
-    run, score, terminal, tokenize,
+    allocations, bench, chat, corpus, device, distill, eval, fit, inspect, logits, prune, quantize,
+    random, run, score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ enum Command {
     Quantize(quantize::Args),
     Prune(prune::Args),
     Distill(distill::Args),
+    Fit(fit::Args),
     Bench(bench::Args),
     Random(random::Args),
     Corpus(corpus::Args),
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Distill(args) => distill::run(args),
+        Command::Fit(args) => fit::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),
         Command::Corpus(args) => corpus::run(args),

@@ -350,9 +350,14 @@ mod tests {
     fn all(damages: &[[f64; 3]], sizes: [usize; 3]) -> Vec<Matrix> {
         let options = |damages: &[f64; 3]| {
             let pairs = damages.iter().zip(sizes);
-            pairs.map(|(damage, bytes)| Candidate { to: &TENSOR_TYPES[0], bytes, damage: *damage })
+            let one = |(damage, bytes): (&f64, usize)| Candidate {
+                to: &TENSOR_TYPES[0],
+                bytes,
+                damage: *damage,
+            };
+            pairs.map(one).collect()
         };
-        let matrix = |d: &[f64; 3]| Matrix { tensor: 0, group: 0, options: options(d).collect() };
+        let matrix = |d: &[f64; 3]| Matrix { tensor: 0, group: 0, options: options(d) };
         damages.iter().map(matrix).collect()
     }
 
