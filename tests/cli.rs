@@ -268,6 +268,23 @@ fn resident_memory_is_the_file_and_the_plan() {
 }
 
 #[test]
+fn answers_to_the_corpus_are_scored() {
+    let path = temporary("answers.jsonl");
+    let name = path.to_str().expect("UTF-8");
+    text(&["corpus", "home", "grammar", "--held-out", "--jsonl", "--texts", "40", "-o", name], b"");
+    let report = json(&["eval", &model(), "--answers", name, "--json"]);
+    let text = std::fs::read_to_string(&path).expect("the file");
+    std::fs::remove_file(path).expect("the file");
+    let home = text.matches("\"kind\":\"home\"").count() as u64;
+    let kinds = &report["answers"]["kinds"];
+    assert_eq!(kinds["home"]["count"].as_u64(), Some(home));
+    assert_eq!(kinds["grammar"]["count"].as_u64(), Some(40 - home));
+    // The bundled model tells stories only.
+    assert!(kinds["home"]["exact"].as_f64().expect("a share") < 0.2, "{report}");
+    assert!(kinds["grammar"]["edits"]["f_half"].as_f64().expect("a figure") < 0.5, "{report}");
+}
+
+#[test]
 fn a_chat_goes_on_until_the_input_ends() {
     let answer = text(&["chat", "--temp", "0", "-n", "8"], b"Once upon a time\n/clear\n/exit\n");
     assert!(answer.len() > 10, "{}", String::from_utf8_lossy(&answer));

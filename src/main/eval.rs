@@ -1,5 +1,6 @@
 //! `attar eval`: how good a model is, and how far from another.
 
+mod answers;
 mod tasks;
 
 use super::data::{self, DataArgs, Source};
@@ -19,6 +20,7 @@ use tasks::TaskArgs;
 #[command(after_help = "Examples:
   attar eval model.gguf --data text.txt
   attar eval small.gguf --reference big.gguf --data self --tokens 64k
+  attar eval model.gguf --answers held-out.jsonl
   attar eval model.gguf --pairs blimp/*.jsonl --similarity stsb.csv --json
 Each document is read from an empty context and every token of it is predicted; one longer than
 --seq-len goes on in further sequences. With --stream the text is one stream and the second half of
@@ -84,7 +86,7 @@ impl Report {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.data.data.is_none() && args.tasks.is_empty() {
-        let wanted = "--data, --pairs, --similarity or --analogies";
+        let wanted = "--data, --pairs, --answers, --similarity or --analogies";
         return Err(Error::Invalid(format!("nothing to measure: give {wanted}").into()));
     }
     let gguf = model::open(Some(&args.model))?;

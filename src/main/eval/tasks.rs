@@ -1,6 +1,6 @@
 //! The tasks of `attar eval`, and the files they come in.
 
-use super::Report;
+use super::{Report, answers};
 use crate::main::data::watched;
 use crate::main::terminal::read_input;
 use attar::compress::{Measure, MinimalPair, analogies, minimal_pairs, similarities, spearman};
@@ -16,6 +16,9 @@ pub(crate) struct TaskArgs {
     /// Minimal pairs: JSON lines with sentence_good, sentence_bad and UID, as BLiMP has them
     #[arg(long, value_name = "JSONL", num_args = 1..)]
     pairs: Vec<PathBuf>,
+    /// Prompts with their right answers: JSON lines as `attar corpus --jsonl` writes them
+    #[arg(long, value_name = "JSONL", num_args = 1..)]
+    answers: Vec<PathBuf>,
     /// Similar sentences: CSV of two sentences and a score, as in STS-B
     #[arg(long, value_name = "CSV")]
     similarity: Option<PathBuf>,
@@ -26,7 +29,10 @@ pub(crate) struct TaskArgs {
 
 impl TaskArgs {
     pub(super) fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.similarity.is_none() && self.analogies.is_none()
+        self.pairs.is_empty()
+            && self.answers.is_empty()
+            && self.similarity.is_none()
+            && self.analogies.is_none()
     }
 
     pub(super) fn run(
@@ -43,6 +49,9 @@ impl TaskArgs {
                 minimal_pairs(gguf, &pairs, how, progress)
             })?;
             report_pairs(&names, &right, report);
+        }
+        if !self.answers.is_empty() {
+            answers::run(&self.answers, gguf, how, stop, report)?;
         }
         if let Some(path) = &self.similarity {
             let (sentences, scores) = read_similarity(path)?;
@@ -82,7 +91,7 @@ impl TaskArgs {
     }
 }
 
-fn percent(share: Option<f64>) -> String {
+pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or("-".into(), |share| format!("{:.2} %", 100.0 * share))
 }
 
@@ -116,7 +125,7 @@ fn report_pairs(names: &[String], right: &[bool], report: &mut Report) {
     );
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     let text = String::from_utf8(read_input(path)?);
     text.map_err(|_| Error::Invalid(format!("{}: not UTF-8", path.display()).into()))
 }
@@ -125,7 +134,7 @@ fn wrong(path: &Path, line: usize, expected: &str) -> Error {
     Error::Invalid(format!("{}: line {line}: expected {expected}", path.display()).into())
 }
 
-fn some<T>(path: &Path, what: &str, values: Vec<T>) -> Result<Vec<T>> {
+pub(super) fn some<T>(path: &Path, what: &str, values: Vec<T>) -> Result<Vec<T>> {
     match values.is_empty() {
         true => Err(Error::Invalid(format!("{}: no {what}", path.display()).into())),
         false => Ok(values),
