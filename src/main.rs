@@ -17,6 +17,7 @@ mod main {
     pub(crate) mod learn;
     pub(crate) mod logits;
     pub(crate) mod model;
+    pub(crate) mod pretrain;
     pub(crate) mod prune;
     pub(crate) mod quantize;
     pub(crate) mod random;
@@ -29,8 +30,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, corpus, device, distill, eval, fit, inspect, logits, prune, quantize,
-    random, run, score, terminal, tokenize,
+    allocations, bench, chat, corpus, device, distill, eval, fit, inspect, logits, pretrain, prune,
+    quantize, random, run, score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ enum Command {
     Quantize(quantize::Args),
     Prune(prune::Args),
     Distill(distill::Args),
+    Pretrain(pretrain::Args),
     Fit(fit::Args),
     Bench(bench::Args),
     Random(random::Args),
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Distill(args) => distill::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Random(args) => random::run(args),

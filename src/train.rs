@@ -12,7 +12,7 @@ mod vocabulary;
 
 pub use loss::{Direction, Loss};
 pub use optimizer::AdamOptions;
-pub use shape::write_fresh;
+pub use shape::{write_forgotten, write_fresh};
 pub use tape::{Tape, TapeOptions};
 pub use trainer::{StepReport, Teacher, Trainer, TrainerOptions};
 pub use vocabulary::{Fallback, Spelling, Vocabulary, VocabularyOptions};

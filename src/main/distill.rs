@@ -5,7 +5,7 @@ use super::learn::LearnArgs;
 use super::{model, terminal};
 use attar::compress::{Learn, Measure, Measured, Sequences, TokenMap};
 use attar::memory::Shared;
-use attar::train::{Direction, Loss};
+use attar::train::{Direction, Loss, write_forgotten};
 use attar::{Error, Gguf, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Tokens of the teacher's that count one by one, the others as one; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top: usize,
+    /// Begin with fresh weights in place of the student's: to see what they are worth
+    #[arg(long)]
+    scratch: bool,
     #[command(flatten)]
     learn: LearnArgs,
 }
@@ -94,7 +97,10 @@ impl Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let loss = args.loss()?;
-    let (student, teacher) = (Gguf::open(&args.student)?, Gguf::open(&args.teacher)?);
+    let (mut student, teacher) = (Gguf::open(&args.student)?, Gguf::open(&args.teacher)?);
+    if args.scratch {
+        student = args.learn.fresh(|path| write_forgotten(&student, args.data.seed, path))?;
+    }
     let stop = terminal::interrupted()?;
     let threads = model::threads(args.learn.threads);
     let map = TokenMap::new(&student, &teacher)?;

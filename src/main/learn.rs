@@ -3,6 +3,7 @@
 use super::data::{self, Count};
 use super::quantize::format_named;
 use super::{model, terminal};
+use attar::bytes::Bytes;
 use attar::compress::{Budget, Learn, LearnOptions, Recipe, Rounding, Sequences, checkpoint_of};
 use attar::memory::Shared;
 use attar::train::{AdamOptions, Loss};
@@ -91,6 +92,19 @@ impl LearnArgs {
         let (batch_len, threads) = (self.batch, self.threads);
         let checkpoint_after = Duration::from_secs(self.checkpoint_after);
         Ok(LearnOptions { tokens, batch_len, threads, adam, loss, seed, checkpoint_after })
+    }
+
+    /// The model that `write` writes, which is gone from the disk at once.
+    pub(crate) fn fresh(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<Gguf> {
+        let mut path = self.output.clone().into_os_string();
+        path.push(".fresh");
+        let path = PathBuf::from(path);
+        write(&path)?;
+        let bytes =
+            std::fs::read(&path).map_err(|e| Error::io(&format!("read {}", path.display()), e))?;
+        std::fs::remove_file(&path)
+            .map_err(|e| Error::io(&format!("remove {}", path.display()), e))?;
+        Gguf::parse(Bytes::from_vec(bytes)?)
     }
 
     /// What to write of the student's tensors; which format harms which is measured on `data`.

@@ -2,8 +2,8 @@
 
 use super::vocabulary::Vocabulary;
 use crate::compress::{Random, Shape};
-use crate::gguf::Value;
-use crate::gguf::write::Writer;
+use crate::gguf::write::{TensorPlan, Writer};
+use crate::gguf::{Gguf, Tensor, TensorType, Value};
 use crate::memory::text;
 use crate::{Error, Result};
 use attar_kernels::Format;
@@ -113,19 +113,54 @@ pub fn write_fresh(shape: &Shape, vocabulary: &Vocabulary, seed: u64, out: &Path
         Writer::create(out, metadata, &plans)
     })?;
     let mut random = Random(seed);
-    for plan in &plans {
-        let deviation = deviation(&plan.name, plan.dims[0], shape.layers);
-        for _ in 0..plan.dims[1..].iter().product() {
-            let value = |random: &mut Random| match plan.dims.len() {
-                1 => 1.0, // a norm
-                _ => random.normal() * deviation,
-            };
-            let row: Vec<u8> =
-                (0..plan.dims[0]).flat_map(|_| value(&mut random).to_le_bytes()).collect();
-            writer.append(&row)?;
+    plans.iter().try_for_each(|plan| fresh(plan, shape.layers, &mut random, &mut writer))?;
+    writer.finish()
+}
+
+/// Writes the model of a file with fresh weights in place of its own, as [`write_fresh`] draws them;
+/// biases are zero.
+///
+/// # Errors
+/// [`Error::Io`] naming the path.
+pub fn write_forgotten(gguf: &Gguf, seed: u64, out: &Path) -> Result<()> {
+    let key = format!("{}.block_count", gguf.architecture()?);
+    let layers = gguf.usize(&key)?.unwrap_or(1);
+    let learned = |tensor: &Tensor| &*tensor.name != "rope_freqs.weight";
+    let plan = |tensor: &Tensor| TensorPlan {
+        name: tensor.name.to_string(),
+        kind: if learned(tensor) { TensorType::of(Format::F32) } else { tensor.kind },
+        dims: tensor.dims.to_vec(),
+    };
+    let plans: Vec<_> = gguf.tensors().iter().map(plan).collect();
+    let metadata = gguf.metadata().filter(|(name, _)| {
+        !["general.file_type", "general.quantization_version"].contains(name)
+            && !name.starts_with("split.")
+    });
+    let metadata = metadata.chain([("general.file_type", Value::U32(0))]);
+    let mut writer = Writer::create(out, metadata, &plans)?;
+    let mut random = Random(seed);
+    for (tensor, plan) in gguf.tensors().iter().zip(&plans) {
+        match learned(tensor) {
+            true => fresh(plan, layers, &mut random, &mut writer)?,
+            false => writer.append(&tensor.bytes)?,
         }
     }
     writer.finish()
+}
+
+/// Draws the weights of one tensor.
+fn fresh(plan: &TensorPlan, layers: usize, random: &mut Random, writer: &mut Writer) -> Result<()> {
+    let deviation = deviation(&plan.name, plan.dims[0], layers);
+    for _ in 0..plan.dims[1..].iter().product() {
+        let mut value = || match plan.dims.len() {
+            _ if plan.name.ends_with(".bias") => 0.0,
+            1 => 1.0, // a norm
+            _ => random.normal() * deviation,
+        };
+        let row: Vec<u8> = (0..plan.dims[0]).flat_map(|_| value().to_le_bytes()).collect();
+        writer.append(&row)?;
+    }
+    Ok(())
 }
 
 fn deviation(name: &str, row_len: usize, layers: usize) -> f32 {
