@@ -34,6 +34,8 @@ def write_gguf(path, keys, tensors):
             out += struct.pack("<If", 6, value)
         elif isinstance(value, bool):
             out += struct.pack("<IB", 7, value)
+        elif isinstance(value, list):
+            out += struct.pack("<IIQ", 9, 5, len(value)) + struct.pack(f"<{len(value)}i", *value)
         else:
             out += struct.pack("<II", 4, value)
     offset = 0
@@ -99,12 +101,15 @@ class Model:
         self.keys = keys
         self.tensors = {name: t.astype(np.float64) for name, t in tensors.items()}
         self.width = self.key("embedding_length")
-        self.heads = self.key("attention.head_count")
-        self.kv_heads = self.key("attention.head_count_kv", self.heads)
-        self.head_len = self.key("attention.key_length", self.width // self.heads)
+        self.head_len = self.key("attention.key_length") or self.width // self.at("attention.head_count", 0)
 
     def key(self, name, default=None):
         return self.keys.get(f"{self.family}.{name}") or default  # 0 reads as absent
+
+    def at(self, name, layer):
+        """A count that is one for all layers, or one a layer."""
+        value = self.key(name)
+        return value[layer] if isinstance(value, list) else value
 
     def tensor(self, name):
         return self.tensors.get(name)
@@ -155,11 +160,11 @@ class Model:
         return np.cos(angle) * magnitude, np.sin(angle) * magnitude
 
     def rotate(self, x, angles):
-        """x: [count, heads, length]; pairs are neighbours in llama, halves in the others."""
+        """x: [count, heads, length]; pairs are neighbours in llama and deci, halves in the others."""
         cos, sin = (a[:, None, :] for a in angles)
         n = 2 * cos.shape[-1]
         y = x.copy()
-        first, second = (slice(0, n, 2), slice(1, n, 2)) if self.family == "llama" else \
+        first, second = (slice(0, n, 2), slice(1, n, 2)) if self.family in ("llama", "deci") else \
             (slice(0, n // 2), slice(n // 2, n))
         y[..., first] = x[..., first] * cos - x[..., second] * sin
         y[..., second] = x[..., first] * sin + x[..., second] * cos
@@ -167,14 +172,16 @@ class Model:
 
     def attention(self, x, layer, angles):
         count, prefix = len(x), f"blk.{layer}.attn_"
+        heads = self.at("attention.head_count", layer)
+        kv_heads = self.at("attention.head_count_kv", layer) or heads
         split = lambda y, heads: y.reshape(count, heads, -1)
-        q = split(self.linear(x, prefix + "q"), self.heads)
-        k = split(self.linear(x, prefix + "k"), self.kv_heads)
-        v = split(self.linear(x, prefix + "v"), self.kv_heads)
+        q = split(self.linear(x, prefix + "q"), heads)
+        k = split(self.linear(x, prefix + "k"), kv_heads)
+        v = split(self.linear(x, prefix + "v"), kv_heads)
         if self.tensor(prefix + "q_norm.weight") is not None:
             q, k = self.norm(q, prefix + "q_norm"), self.norm(k, prefix + "k_norm")
         q, k = self.rotate(q, angles), self.rotate(k, angles)
-        group = self.heads // self.kv_heads
+        group = heads // kv_heads
         k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full((count, count), -np.inf), 1)
@@ -214,8 +221,10 @@ class Model:
         x = self.tensors["token_embd.weight"][ids]
         angles = self.angles(len(ids))
         for layer in range(self.key("block_count")):
-            x = x + self.attention(self.norm(x, f"blk.{layer}.attn_norm"), layer, angles)
-            x = x + self.feed(self.norm(x, f"blk.{layer}.ffn_norm"), layer)
+            if self.at("attention.head_count", layer):
+                x = x + self.attention(self.norm(x, f"blk.{layer}.attn_norm"), layer, angles)
+            if self.at("feed_forward_length", layer):
+                x = x + self.feed(self.norm(x, f"blk.{layer}.ffn_norm"), layer)
         x = self.norm(x, "output_norm")
         return self.linear(x, "output" if self.tensor("output.weight") is not None else "token_embd")
 
@@ -232,6 +241,10 @@ def silu(x):
 # ------------------------------------------------------------------------------------------------ checkpoints
 
 WIDTH, VOCAB, LAYERS, HEADS, KV_HEADS, FEED, EXPERTS, USED = 32, 64, 2, 4, 2, 24, 3, 2
+# Layers with both blocks, without attention, narrow, without feed-forward block, without anything.
+UNEVEN = {"block_count": 5, "attention.key_length": 8, "attention.value_length": 8,
+          "attention.head_count": [4, 0, 2, 4, 0], "attention.head_count_kv": [2, 0, 1, 4, 0],
+          "feed_forward_length": [24, 40, 16, 0, 0]}
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64,
         "rope.freq_base": 500.0}
 
@@ -251,6 +264,7 @@ CHECKPOINTS = {
     "qwen3moe": ("qwen3moe", False, {
         "expert_count": EXPERTS, "expert_used_count": USED, "expert_feed_forward_length": 16,
         "attention.key_length": 12, "attention.value_length": 12}),
+    "deci": ("deci", False, UNEVEN),
 }
 
 
@@ -277,32 +291,38 @@ def make(name, seed):
     normal("token_embd.weight", VOCAB, WIDTH, scale=1.0)
     if name == "llama-factors":
         tensors["rope_freqs.weight"] = random.uniform(1, 8, head_len // 2).astype("<f4")
-    for layer in range(LAYERS):
+    for layer in range(more.get("block_count", LAYERS)):
+        at = lambda key, default: more[key][layer] if key in UNEVEN and key in more else default
         prefix = f"blk.{layer}."
-        norm(prefix + "attn_norm")
-        for part, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
-            normal(f"{prefix}attn_{part}.weight", heads * head_len, WIDTH)
-            if family.startswith("qwen2"):
-                normal(f"{prefix}attn_{part}.bias", heads * head_len, scale=0.5)
-        if family.startswith("qwen3"):
-            norm(prefix + "attn_q_norm", head_len)
-            norm(prefix + "attn_k_norm", head_len)
-        normal(prefix + "attn_output.weight", WIDTH, HEADS * head_len)
-        norm(prefix + "ffn_norm")
-        feed(normal, prefix + "ffn_", more)
+        heads = at("attention.head_count", HEADS)
+        if heads:
+            norm(prefix + "attn_norm")
+            kv_heads = at("attention.head_count_kv", KV_HEADS)
+            for part, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+                normal(f"{prefix}attn_{part}.weight", count * head_len, WIDTH)
+                if family.startswith("qwen2"):
+                    normal(f"{prefix}attn_{part}.bias", count * head_len, scale=0.5)
+            if family.startswith("qwen3"):
+                norm(prefix + "attn_q_norm", head_len)
+                norm(prefix + "attn_k_norm", head_len)
+            normal(prefix + "attn_output.weight", WIDTH, heads * head_len)
+        length = at("feed_forward_length", FEED)
+        if length:
+            norm(prefix + "ffn_norm")
+            feed(normal, prefix + "ffn_", more, length)
     norm("output_norm")
     if not tied:
         normal("output.weight", VOCAB, WIDTH)
     return keys, tensors
 
 
-def feed(normal, prefix, more):
+def feed(normal, prefix, more, length):
     experts = more.get("expert_count")
     if not experts:
-        for part, rows, cols in (("gate", FEED, WIDTH), ("up", FEED, WIDTH), ("down", WIDTH, FEED)):
+        for part, rows, cols in (("gate", length, WIDTH), ("up", length, WIDTH), ("down", WIDTH, length)):
             normal(f"{prefix}{part}.weight", rows, cols)
         return
-    hidden = more.get("expert_feed_forward_length", FEED)
+    hidden = more.get("expert_feed_forward_length", length)
     normal(prefix + "gate_inp.weight", experts, WIDTH)
     for part, rows, cols in (("gate", hidden, WIDTH), ("up", hidden, WIDTH), ("down", WIDTH, hidden)):
         normal(f"{prefix}{part}_exps.weight", experts, rows, cols)

@@ -150,10 +150,13 @@ fn best(worths: &[f64], count: usize) -> Vec<usize> {
     order
 }
 
-/// As many in all as `counts`, but where a unit of them is worth most; each layer that has any keeps one.
+/// As many in all as `counts`, but where a unit of them is the largest part of what its layer's are worth
+/// together; each layer that has any keeps one. Energies themselves do not compare: the stream grows from
+/// layer to layer.
 fn spread(worths: &[Vec<f64>], counts: &[usize], unit: usize) -> Vec<usize> {
     let sorted = worths.iter().map(|worths| {
-        let mut sorted = worths.clone();
+        let total: f64 = worths.iter().sum();
+        let mut sorted: Vec<f64> = worths.iter().map(|worth| worth / total.max(f64::MIN_POSITIVE)).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         sorted
     });
