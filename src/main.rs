@@ -11,6 +11,7 @@ mod main {
     pub(crate) mod distill;
     pub(crate) mod eval;
     pub(crate) mod generate;
+    pub(crate) mod importance;
     pub(crate) mod inspect;
     pub(crate) mod learn;
     pub(crate) mod logits;
@@ -26,8 +27,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-    allocations, bench, chat, device, distill, eval, inspect, logits, quantize, random, run, score,
-    terminal, tokenize,
+    allocations, bench, chat, device, distill, eval, importance, inspect, logits, quantize, random,
+    run, score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ enum Command {
     Logits(logits::Args),
     Score(score::Args),
     Eval(eval::Args),
+    Importance(importance::Args),
     Quantize(quantize::Args),
     Distill(distill::Args),
     Bench(bench::Args),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Importance(args) => importance::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Distill(args) => distill::run(args),
         Command::Bench(args) => bench::run(args),
