@@ -13,6 +13,7 @@ mod main {
     pub(crate) mod eval;
     pub(crate) mod fit;
     pub(crate) mod generate;
+    pub(crate) mod importance;
     pub(crate) mod inspect;
     pub(crate) mod learn;
     pub(crate) mod logits;
@@ -22,6 +23,7 @@ mod main {
     pub(crate) mod quantize;
     pub(crate) mod random;
     pub(crate) mod run;
+    pub(crate) mod sample;
     pub(crate) mod score;
     pub(crate) mod terminal;
     pub(crate) mod tokenize;
@@ -30,8 +32,13 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
+<<<<<<< HEAD
     allocations, bench, chat, corpus, device, distill, eval, fit, inspect, logits, pretrain, prune,
-    quantize, random, run, score, terminal, tokenize,
+    quantize, random, run, sample, score, terminal, tokenize,
+=======
+    allocations, bench, chat, device, distill, eval, importance, inspect, logits, quantize, random,
+    run, sample, score, terminal, tokenize,
+>>>>>>> a81b2ab2fa87da917fe9d26a4873248904ab7623
 };
 use std::process::ExitCode;
 
@@ -63,8 +70,10 @@ enum Command {
     Logits(logits::Args),
     Score(score::Args),
     Eval(eval::Args),
+    Importance(importance::Args),
     Quantize(quantize::Args),
     Prune(prune::Args),
+    Sample(sample::Args),
     Distill(distill::Args),
     Pretrain(pretrain::Args),
     Fit(fit::Args),
@@ -90,8 +99,10 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Importance(args) => importance::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Prune(args) => prune::run(args),
+        Command::Sample(args) => sample::run(args),
         Command::Distill(args) => distill::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Fit(args) => fit::run(args),

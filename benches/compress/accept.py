@@ -22,21 +22,29 @@ class Bench:
         self.args, self.folder = args, pathlib.Path(folder)
 
     def attar(self, *words):
-        run = subprocess.run([self.args.attar, *map(str, words), "--json"], capture_output=True, text=True)
+        return json.loads(self.run(*words, "--json").splitlines()[-1])
+
+    def run(self, *words):
+        run = subprocess.run([self.args.attar, *map(str, words)], capture_output=True, text=True)
         if run.returncode:
             raise SystemExit(f"attar {' '.join(map(str, words))}: {run.stderr}")
-        return json.loads(run.stdout.splitlines()[-1])
+        return run.stdout
+
+    def sample(self, seed):
+        out = self.folder / f"{seed}.ids"
+        if not out.exists():
+            self.run("sample", self.args.model, "-o", out, "--tokens", self.args.tokens, "--seq-len", 192, "--seed", seed)
+        return out
 
     def prune(self, seed, name, *cuts, tokens="20k"):
         out = self.folder / name
-        self.attar("prune", self.args.model, "-o", out, "--data", "self", "--tokens", tokens, "--seq-len", 192,
-                   "--seed", 1000 + seed, *cuts)
+        self.attar("prune", self.args.model, "-o", out, "--data", self.sample(seed), "--tokens", tokens, *cuts)
         return out
 
     def distill(self, seed, student, tokens, *how):
         out = self.folder / "student.gguf"
-        report = self.attar("distill", student, "--teacher", self.args.model, "--data", "self", "--tokens", self.args.tokens,
-                            "--train-tokens", tokens, "--seq-len", 192, "--seed", seed, "--held-out", HELD_OUT, "-o", out, *how)
+        report = self.attar("distill", student, "--teacher", self.args.model, "--data", self.sample(seed),
+                            "--train-tokens", tokens, "--seed", seed, "--held-out", HELD_OUT, "-o", out, *how)
         return report["before"], report["after"]
 
     def measure(self, seed, model):

@@ -22,21 +22,32 @@ pub(super) fn per_step(step: f32) -> f32 {
 
 /// The scale for which codes `-half..half` come nearest to a group.
 pub(super) fn best_scale(x: &[f32], half: i32, importance: Option<&[f32]>) -> f32 {
+    let steps = |from: i32, to: i32| (from..=to).map(move |step| half as f32 + 0.1 * step as f32);
     match importance {
-        None => scale_by(x, half, |_, x| x * x),
-        Some(importance) => scale_by(x, half, |i, _| importance[i]),
+        None => scale_by(x, half, steps(-9, 9), |_, x| x * x),
+        // Extremes may count for little: they are cut off, or left to the shorter side.
+        Some(importance) => {
+            let both = steps(-30, 30).flat_map(|top| [top, -top]);
+            scale_by(x, half, both, |i, _| importance[i])
+        }
     }
 }
 
-/// `weight` is told the place of a value and the value relative to the largest.
-fn scale_by(x: &[f32], half: i32, weight: impl Fn(usize, f32) -> f32) -> f32 {
+/// Tries scales that make the largest weight minus one of `tops`. `weight` is told the place of a value,
+/// and the value relative to the largest.
+fn scale_by(
+    x: &[f32],
+    half: i32,
+    tops: impl Iterator<Item = f32>,
+    weight: impl Fn(usize, f32) -> f32,
+) -> f32 {
     let largest = extreme(x);
     if largest.abs() < TINY {
         return 0.0;
     }
     let (mut best, mut gain) = (0.0, 0.0);
-    for step in -9..=9 {
-        let inverse = -(half as f32 + 0.1 * step as f32) / largest;
+    for top in tops {
+        let inverse = -top / largest;
         let (mut products, mut squares) = (0f32, 0f32);
         for (i, x) in x.iter().enumerate() {
             let code = nearest(inverse * x).clamp(-half, half - 1) as f32;

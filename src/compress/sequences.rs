@@ -101,6 +101,29 @@ impl Sequences {
         all.checked()
     }
 
+    /// Reads sequences as [`Sequences::to_ids`] writes them: one a line, the numbers of its tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the line that is not made of numbers.
+    pub fn from_ids(text: &str) -> Result<Self> {
+        let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
+        for (number, line) in text.lines().enumerate() {
+            let ids: Result<Vec<u32>, _> = line.split_ascii_whitespace().map(str::parse).collect();
+            let number = number + 1;
+            let ids =
+                ids.map_err(|e| Error::Invalid(text!("line {number}: {e}, expected token ids")))?;
+            all.push(&[], &ids);
+        }
+        all.checked()
+    }
+
+    /// One sequence a line, the numbers of its tokens.
+    pub fn to_ids(&self) -> String {
+        let line =
+            |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ") + "\n";
+        self.iter().map(line).collect()
+    }
+
     /// The same in other tokens; a sequence ends before the first that `id` has none for, and is left out
     /// if less than two are left.
     pub(super) fn translate(&self, id: impl Fn(u32) -> Option<u32>) -> Self {

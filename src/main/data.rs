@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What to learn from or to measure on.
 #[derive(clap::Args)]
 pub(crate) struct DataArgs {
-    /// A text, - for standard input, or `self` for what the model makes up. A line `<|endoftext|>`
-    /// ends a document
+    /// A text, - for standard input, `self` for what the model makes up, or a file of `attar sample` whose
+    /// name ends in .ids. A line `<|endoftext|>` ends a document
     #[arg(long, value_name = "FILE|self")]
     pub(crate) data: Option<Source>,
     /// Tokens to take, such as 64k or 1M [default: all of a text, 32k of self]
@@ -92,6 +92,12 @@ impl DataArgs {
         let len = self.seq_len(gguf)?;
         match &self.data {
             None => Err(Error::Invalid("--data is missing: a text, or self".into())),
+            Some(Source::File(path)) if path.extension().is_some_and(|end| end == "ids") => {
+                let bytes = read_input(path)?;
+                let all = Sequences::from_ids(&String::from_utf8_lossy(&bytes));
+                let all = all.map_err(|e| e.in_file(&path.display().to_string()))?;
+                Ok(all.split(self.tokens.map_or(usize::MAX, |count| count.0)).0)
+            }
             Some(Source::File(path)) => {
                 let text = read_input(path)?;
                 let named = |e: Error| e.in_file(&path.display().to_string());

@@ -1,32 +1,63 @@
-//! `attar quantize`: a smaller file by plain rounding.
+//! `attar quantize`: a smaller file by rounding.
 
-use super::{model, terminal};
-use attar::compress::{Quantized, quantize};
-use attar::{Error, Format, Result, kernels};
+use super::data::{self, Count, DataArgs};
+use super::{importance, model, terminal};
+use attar::compress::{Budget, Found, Importance, Quantized, Recipe, Rounding};
+use attar::memory::Shared;
+use attar::{Error, Format, Gguf, Result, kernels};
+use serde_json::json;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
-/// Write a model in another format
+/// Write a model in other formats
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   attar quantize model.gguf q4_k -o small.gguf
+  attar quantize model.gguf q4_0 --importance imatrix.gguf -o small.gguf
+  attar quantize model.gguf --target-size 900k --data text.txt -o small.gguf
 TYPE is one of f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k. Vectors and routers stay as
 they are; the last matrix gets at least 6 bits; rows that a block does not divide fall back to a format
-of shorter blocks, with a warning. The file appears when it is whole.")]
+of shorter blocks, with a warning. With --importance, or with --data to find it, errors are kept small where
+they count. With a target each matrix gets a format of its own, so that the whole file is as near to the
+target as blocks allow and its predictions on --data are as near to the model's as can be. The file appears
+when it is whole.")]
 pub(crate) struct Args {
     /// A GGUF file
     model: PathBuf,
     /// The format
-    #[arg(value_name = "TYPE")]
-    format: String,
+    #[arg(value_name = "TYPE", required_unless_present = "target")]
+    format: Option<String>,
+    #[command(flatten)]
+    target: Target,
     /// Where to write
     #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
+    /// What columns count, as `attar importance` or llama.cpp's imatrix tool writes it
+    #[arg(long, value_name = "FILE")]
+    importance: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Threads [default: one a core]
     #[arg(long, short, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
-    /// Print one JSON object that says what became of each tensor
+    /// Print what became of each tensor, and its rounding error
+    #[arg(long)]
+    report: bool,
+    /// Print the same as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What the whole file may take, instead of a format for all.
+#[derive(clap::Args)]
+#[group(id = "target", conflicts_with = "format", multiple = false)]
+struct Target {
+    /// Bytes of the file, such as 900k or 4M
+    #[arg(long, value_name = "BYTES")]
+    target_size: Option<Count>,
+    /// Bits of the file a weight of the model
+    #[arg(long, value_name = "BITS")]
+    target_bpw: Option<f64>,
 }
 
 /// The format called `name`, or an error that lists all.
@@ -38,41 +69,154 @@ pub(crate) fn format_named(name: &str) -> Result<Format> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let format = format_named(&args.format)?;
+    let format = args.format.as_deref().map(format_named).transpose()?;
     let gguf = model::open(Some(&args.model))?;
+    let stop = terminal::interrupted()?;
+    let importance = args.importance(&gguf, &stop)?;
     let threads = model::threads(args.threads);
+    let rounding = Rounding { importance: importance.as_ref(), threads };
+    let (recipe, found) = match format {
+        Some(format) => (uniform(&gguf, format)?, None),
+        None => {
+            let found = args.fit(&gguf, rounding, &stop)?;
+            (found.recipe.clone(), Some(found))
+        }
+    };
     let bar = terminal::progress(gguf.tensors().len() as u64, "tensors");
     let mut done: Vec<Quantized> = Vec::new();
-    quantize(&gguf, format, &args.output, threads, &mut |tensor| {
+    recipe.write(&gguf, rounding, &args.output, &mut |tensor| {
         bar.inc(1);
         done.push(tensor.clone());
     })?;
     bar.finish_and_clear();
     warn(&done);
-    let before: usize = done.iter().map(|tensor| tensor.bytes.0).sum();
-    let after: usize = done.iter().map(|tensor| tensor.bytes.1).sum();
     if args.json {
-        let tensors = done.iter().map(|t| {
-            serde_json::json!({
-                "name": t.name,
-                "from": t.from.name,
-                "to": t.to.name,
-                "bytes": t.bytes.1,
-                "fallback": t.instead_of.is_some(),
-            })
-        });
-        return terminal::print_json(&serde_json::json!({
-            "tensor_bytes_before": before,
-            "tensor_bytes": after,
-            "tensors": tensors.collect::<Vec<_>>(),
-        }));
+        return terminal::print_json(&as_json(&done, recipe.file_bytes(&gguf), found.as_ref()));
+    }
+    if args.report {
+        table(&done)?;
+    }
+    if let Some(found) = &found {
+        terminal::print_line(&format!(
+            "KL divergence {:.5} +- {:.5} nats, predicted {:.5}",
+            found.kl.mean, found.kl.error, found.predicted
+        ))?;
     }
     let count = done.iter().filter(|t| t.from != t.to).count();
-    let all = done.len();
     terminal::print_line(&format!(
-        "{}: {count} of {all} tensors converted, {before} bytes of tensors became {after}",
-        args.output.display()
+        "{}: {count} of {} tensors converted, {} bytes became {}",
+        args.output.display(),
+        done.len(),
+        gguf.file_bytes(),
+        recipe.file_bytes(&gguf)
     ))
+}
+
+impl Args {
+    fn importance(&self, gguf: &Gguf, stop: &Shared<AtomicBool>) -> Result<Option<Importance>> {
+        match (&self.importance, &self.data.data) {
+            (Some(path), _) => Importance::open(path).map(Some),
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                importance::gather(gguf, &self.data, model::threads(self.threads), stop).map(Some)
+            }
+        }
+    }
+
+    /// The recipe for a target.
+    fn fit(&self, gguf: &Gguf, rounding: Rounding<'_>, stop: &Shared<AtomicBool>) -> Result<Found> {
+        let weights: usize = gguf.tensors().iter().map(|tensor| tensor.len()).sum();
+        let bytes = match (self.target.target_size, self.target.target_bpw) {
+            (Some(Count(bytes)), _) => bytes,
+            (None, Some(bits)) if bits.is_finite() && bits > 0.0 => {
+                (bits / 8.0 * weights as f64) as usize
+            }
+            (None, bits) => {
+                let bits = bits.unwrap_or(0.0);
+                let what = format!("--target-bpw is {bits}, expected a number above 0");
+                return Err(Error::Invalid(what.into()));
+            }
+        };
+        let sequences = self.data.sequences(gguf, rounding.threads, stop)?;
+        let budget = Budget { bytes, sequences: &sequences, rounding, scratch: &self.output };
+        let work = budget.runs(gguf)? * sequences.tokens();
+        data::watched(work, "tokens tried", stop, |progress| budget.fit(gguf, progress))
+    }
+}
+
+/// All in one format, if any matrix can have it.
+fn uniform(gguf: &Gguf, format: Format) -> Result<Recipe> {
+    let recipe = Recipe::uniform(gguf, format)?;
+    let instead = recipe.instead_of(format).next();
+    match instead.filter(|_| !recipe.has(format)) {
+        None => Ok(recipe),
+        Some(instead) => {
+            let (name, block, instead) =
+                (format.info().name, format.info().block_len, instead.name);
+            Err(Error::Invalid(
+                format!(
+                    "no matrix can be {name}: no row is a multiple of its block of {block}; the nearest \
+                     that fits is {instead}"
+                )
+                .into(),
+            ))
+        }
+    }
+}
+
+fn as_json(done: &[Quantized], file_bytes: usize, found: Option<&Found>) -> serde_json::Value {
+    let tensors = done.iter().map(|t| {
+        json!({
+            "name": t.name,
+            "from": t.from.name,
+            "to": t.to.name,
+            "bytes": t.bytes.1,
+            "fallback": t.instead_of.is_some(),
+            "error": t.error.map(|error| error.plain),
+            "weighted_error": t.error.and_then(|error| error.weighted),
+        })
+    });
+    let mut report = json!({
+        "file_bytes": file_bytes,
+        "tensor_bytes_before": done.iter().map(|tensor| tensor.bytes.0).sum::<usize>(),
+        "tensor_bytes": done.iter().map(|tensor| tensor.bytes.1).sum::<usize>(),
+        "tensors": tensors.collect::<Vec<_>>(),
+    });
+    if let Some(found) = found {
+        let tried =
+            found.tried.iter().map(|(predicted, kl)| json!({"predicted": predicted, "kl": kl}));
+        report["kl"] = json!({
+            "mean": found.kl.mean,
+            "standard_error": found.kl.error,
+            "predicted": found.predicted,
+            "tried": tried.collect::<Vec<_>>(),
+        });
+    }
+    report
+}
+
+/// A line a tensor; errors are root mean squares relative to the weights'.
+fn table(done: &[Quantized]) -> Result<()> {
+    let name = done.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
+    terminal::print_line(&format!(
+        "{:name$}  {:>6}  {:>6}  {:>12}  {:>9}  {:>9}",
+        "tensor", "from", "to", "bytes", "error", "weighted"
+    ))?;
+    for tensor in done {
+        let percent = |error: Option<f64>| {
+            error.map_or("-".into(), |error| format!("{:.3} %", 100.0 * error))
+        };
+        terminal::print_line(&format!(
+            "{:name$}  {:>6}  {:>6}  {:>12}  {:>9}  {:>9}",
+            tensor.name,
+            tensor.from.name,
+            tensor.to.name,
+            tensor.bytes.1,
+            percent(tensor.error.map(|error| error.plain)),
+            percent(tensor.error.and_then(|error| error.weighted))
+        ))?;
+    }
+    Ok(())
 }
 
 /// One warning a fallback, not one a tensor.
