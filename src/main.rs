@@ -32,13 +32,8 @@ mod main {
 use attar::Error;
 use clap::{Parser, Subcommand};
 use main::{
-<<<<<<< HEAD
-    allocations, bench, chat, corpus, device, distill, eval, fit, inspect, logits, pretrain, prune,
-    quantize, random, run, sample, score, terminal, tokenize,
-=======
-    allocations, bench, chat, device, distill, eval, importance, inspect, logits, quantize, random,
-    run, sample, score, terminal, tokenize,
->>>>>>> a81b2ab2fa87da917fe9d26a4873248904ab7623
+    allocations, bench, chat, corpus, device, distill, eval, fit, importance, inspect, logits,
+    pretrain, prune, quantize, random, run, sample, score, terminal, tokenize,
 };
 use std::process::ExitCode;
 
