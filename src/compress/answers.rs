@@ -165,7 +165,8 @@ pub fn accuracy<'a>(answered: impl IntoIterator<Item = (&'a Prompt, &'a str)>) -
 /// Words of the source from here to there, and what stands in their place.
 type Edit = (usize, usize, Vec<String>);
 
-/// What was changed, as few words as possible; neighbouring changes are one edit. Marks are words.
+/// What was changed, as few words as possible; marks are words. Neighbouring changes are one edit, but as
+/// many words in the place of as many are an edit each.
 fn edits(source: &str, target: &str) -> Vec<Edit> {
     let (source, target) = (words(source), words(target));
     // Lengths of the longest common subsequences of what follows.
@@ -183,7 +184,7 @@ fn edits(source: &str, target: &str) -> Vec<Edit> {
     let mut open: Option<Edit> = None;
     while i < source.len() || j < target.len() {
         if i < source.len() && j < target.len() && source[i] == target[j] {
-            edits.extend(open.take());
+            edits.extend(open.take().into_iter().flat_map(apart));
             (i, j) = (i + 1, j + 1);
             continue;
         }
@@ -197,8 +198,16 @@ fn edits(source: &str, target: &str) -> Vec<Edit> {
             j += 1;
         }
     }
-    edits.extend(open);
+    edits.extend(open.into_iter().flat_map(apart));
     edits
+}
+
+/// Edits of one word each, where as many words were put as were taken.
+fn apart((start, end, with): Edit) -> Vec<Edit> {
+    if end - start != with.len() {
+        return vec![(start, end, with)];
+    }
+    with.into_iter().zip(start..).map(|(word, i)| (i, i + 1, vec![word])).collect()
 }
 
 fn words(text: &str) -> Vec<String> {

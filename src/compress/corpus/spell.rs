@@ -9,7 +9,7 @@ fn spaced(text: &str) -> String {
         let article = article.or_else(|| rest.strip_prefix("a(!) ").map(|after| (after, false)));
         if let Some((after, fits)) = article {
             out.push_str(if wants_an(after) == fits { "an " } else { "a " });
-            rest = after;
+            rest = after.trim_start();
             continue;
         }
         rest = &rest[c.len_utf8()..];
