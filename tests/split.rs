@@ -106,6 +106,37 @@ fn layers_run_where_they_live_and_rows_move_once_a_border() {
 }
 
 #[test]
+fn a_layer_that_the_first_device_does_not_take_runs_on_the_other() {
+    for path in own_models() {
+        let gguf = Gguf::open(&path).expect("a model");
+        let all = layers(&gguf);
+        let mut plain = Session::open(&gguf, &options()).expect("a session");
+        let ids = any_ids(plain.vocab_len(), 30);
+        let want = bits(&all_logits(&mut plain, &ids));
+        let next = bits(plain.feed(&[1, 2, 3]).expect("room"));
+        plain.truncate(30).expect("more are held");
+        for refused in 0..all {
+            let what = format!("{}, all but layer {refused}", path.display());
+            let ((mut first, on_first), (rest, on_rest)) = (watched(), watched());
+            first.refused = Some(refused);
+            let device = Box::new(Split::new(first, rest, all + 1));
+            let mut session = Session::open_on(&gguf, &options(), device).expect("a session");
+            assert!(bits(&all_logits(&mut session, &ids)) == want, "{what}");
+            // Pieces in the order of layers, wherever these are.
+            assert_eq!(state(&session), state(&plain), "{what}");
+            let ((here, _), (there, _)) = (on_first.take(), on_rest.take());
+            assert!(there > 0 && here == there * (all - 1), "{what}: {here} and {there}");
+            session.clear();
+            restore(&mut session, 30, state(&plain));
+            assert!(bits(session.feed(&[1, 2, 3]).expect("room")) == next, "{what}");
+            // The stream goes over and comes back; and the logits.
+            let ((_, from_first), (_, from_rest)) = (on_first.take(), on_rest.take());
+            assert_eq!((from_first, from_rest), (2, 1), "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_plan_is_measured_before_anything_is_claimed() {
     let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
     let plain = Session::plan_for(&gguf, &options()).expect("a plan");

@@ -244,6 +244,12 @@ impl Backend for Gpu {
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
+        if experts.len() > EXPERTS_MAX {
+            let count = experts.len();
+            let what =
+                format!("{count} experts on a graphics device, expected {EXPERTS_MAX} at most");
+            return Err(Error::Unsupported(what.into()));
+        }
         self.memory.add_matrices(experts, self.device.binding_bytes_max)?;
         Ok(self.weight_handle())
     }
@@ -328,51 +334,47 @@ impl Backend for Gpu {
         (self.memory.claimed_bytes() + Recorder::bytes(self.staging_bytes)) as usize
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
         let Some(recorder) = &self.recorder else { return };
         let (mut body, mut scales) = (Vec::new(), Vec::new());
-        for cache in &self.memory.caches {
-            for piece in cache.pieces(positions) {
-                let read = |Stretch { start, bytes }, whole: &mut Vec<u8>| {
-                    let reading = Reading { from: piece.id, start, bytes };
-                    whole.clear();
-                    let mut take = |part: &[u8]| whole.extend_from_slice(part);
-                    let done = recorder.peek(&self.device, &self.memory, reading, &mut take);
-                    if let Err(error) = done {
-                        self.device.note(&error);
-                    }
-                    whole.resize(bytes as usize, 0);
-                };
-                read(piece.body, &mut body);
-                match piece.scales {
-                    None => each(&body),
-                    Some(stretch) => {
-                        read(stretch, &mut scales);
-                        each(&piece.join(&body, &scales));
-                    }
+        for piece in self.memory.caches[cache.0 as usize].pieces(positions) {
+            let read = |Stretch { start, bytes }, whole: &mut Vec<u8>| {
+                let reading = Reading { from: piece.id, start, bytes };
+                whole.clear();
+                let mut take = |part: &[u8]| whole.extend_from_slice(part);
+                let done = recorder.peek(&self.device, &self.memory, reading, &mut take);
+                if let Err(error) = done {
+                    self.device.note(&error);
+                }
+                whole.resize(bytes as usize, 0);
+            };
+            read(piece.body, &mut body);
+            match piece.scales {
+                None => each(&body),
+                Some(stretch) => {
+                    read(stretch, &mut scales);
+                    each(&piece.join(&body, &scales));
                 }
             }
         }
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
         self.flush();
         let mut host = Vec::new();
-        for cache in &self.memory.caches {
-            for piece in cache.pieces(positions) {
-                host.resize(piece.host_bytes(), 0);
-                fill(&mut host);
-                let write = |to: Stretch, bytes: &[u8]| {
-                    self.device.queue.write_buffer(self.memory.buffer(piece.id), to.start, bytes);
-                };
-                let Some(stretch) = piece.scales else {
-                    write(piece.body, &host);
-                    continue;
-                };
-                let (codes, scales) = piece.split(&host);
-                write(piece.body, &codes);
-                write(stretch, &scales);
-            }
+        for piece in self.memory.caches[cache.0 as usize].pieces(positions) {
+            host.resize(piece.host_bytes(), 0);
+            fill(&mut host);
+            let write = |to: Stretch, bytes: &[u8]| {
+                self.device.queue.write_buffer(self.memory.buffer(piece.id), to.start, bytes);
+            };
+            let Some(stretch) = piece.scales else {
+                write(piece.body, &host);
+                continue;
+            };
+            let (codes, scales) = piece.split(&host);
+            write(piece.body, &codes);
+            write(stretch, &scales);
         }
     }
 

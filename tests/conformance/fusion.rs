@@ -257,7 +257,7 @@ fn reset(rig: &mut Rig) {
         let values = random.gauss_vec(area.view.rows * area.view.width);
         area.fill(&mut **backend, &values);
     }
-    backend.restore(CONTEXT_LEN, &mut |piece| piece.fill(0));
+    backend.restore(parts.cache, CONTEXT_LEN, &mut |piece| piece.fill(0));
     // Positions before those of the batch.
     let (key, value) = (parts.areas[KEY].view.first(2), parts.areas[VALUE].view.first(2));
     let places = [0, 1].map(|position| Row { sequence: 0, position });
@@ -286,7 +286,7 @@ fn outcome(rig: &mut Rig, steps: &[Step], rows: usize, apart: bool, what: &str) 
     let areas = rig.parts.areas.iter();
     let mut all: Vec<_> = areas.map(|area| area.read(&mut *rig.backend, what)).collect();
     let mut cached = Vec::new();
-    rig.backend.cached(CONTEXT_LEN, &mut |bytes| {
+    rig.backend.cached(rig.parts.cache, CONTEXT_LEN, &mut |bytes| {
         cached.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
     });
     all.push(cached);
