@@ -1,6 +1,15 @@
 // out = bias + W x, or out += W x, for many input rows. A workgroup of 64 makes 64 rows of the matrix for
 // 64 input rows, a lane 8 of 8. Both sides pass through the workgroup's memory in steps of 32 columns.
 //
+// A file of `tile` stands before this one and says what numbers lie in that memory, and by what they are
+// multiplied on the way in:
+//
+//     alias Number
+//     fn choose_factors(row: u32, source: u32, lane: u32)
+//     fn weight_factor(lane: u32) -> f32
+//     fn input_factor(lane: u32) -> f32
+//     fn unscaled(sum: f32, row: u32, column: u32) -> f32
+//
 // With EXPERTS the matrix is a stack of one an expert, and what it multiplies are that expert's slots, which
 // `group` has put in order.
 
@@ -35,19 +44,19 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 // [column of the step][row / 4], four rows a vector.
-var<workgroup> left: array<vec4<f32>, 512>;
+var<workgroup> left: array<vec4<Number>, 512>;
 // [column of the step][input row / 4].
-var<workgroup> right: array<vec4<f32>, 512>;
+var<workgroup> right: array<vec4<Number>, 512>;
 
 fn put_left(k: u32, lane: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        left[(k + i) * 16u + (lane >> 2u)][lane & 3u] = values[i];
+        left[(k + i) * 16u + (lane >> 2u)][lane & 3u] = Number(values[i]);
     }
 }
 
 fn put_right(k: u32, lane: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        right[(k + i) * 16u + (lane >> 2u)][lane & 3u] = values[i];
+        right[(k + i) * 16u + (lane >> 2u)][lane & 3u] = Number(values[i]);
     }
 }
 
@@ -61,9 +70,11 @@ fn slot_of(column: u32, start: u32) -> u32 {
 
 fn load(row: u32, source: u32, u: u32, lane: u32) {
     let w = unit(p.planes, row * p.units + u);
+    let scale = w.scale * weight_factor(lane);
+    let low = w.min * weight_factor(lane);
     for (var i = 0u; i < 4u; i++) {
-        put_left(i * 4u, lane, w.a[i] * w.scale.x - w.min.x);
-        put_left(i * 4u + 16u, lane, w.b[i] * w.scale.y - w.min.y);
+        put_left(i * 4u, lane, w.a[i] * scale.x - low.x);
+        put_left(i * 4u + 16u, lane, w.b[i] * scale.y - low.y);
     }
     for (var i = 0u; i < 8u; i++) {
         let at = u * 8u + i;
@@ -72,16 +83,16 @@ fn load(row: u32, source: u32, u: u32, lane: u32) {
             let columns = vec4<u32>(at * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
             v = select(vec4<f32>(0.0), v, columns < vec4<u32>(p.width));
         }
-        put_right(i * 4u, lane, v);
+        put_right(i * 4u, lane, v * input_factor(lane));
     }
 }
 
-fn put_one(row: u32, slot: u32, value: f32) {
+fn put_one(row: u32, column: u32, slot: u32, value: f32) {
     if row >= p.rows {
         return;
     }
     let at = p.out + slot * p.out_stride + row;
-    var sum = value;
+    var sum = unscaled(value, row % 64u, column % 64u);
     if p.bias != NONE {
         let b = p.bias + row;
         sum += vectors[b >> 2u][b & 3u];
@@ -106,8 +117,8 @@ fn put(row: u32, i: u32, columns: Columns, low: vec4<f32>, high: vec4<f32>) {
     }
     let slot = slot_of(column, columns.start);
     for (var r = 0u; r < 4u; r++) {
-        put_one(row + r, slot, low[r]);
-        put_one(row + 4u + r, slot, high[r]);
+        put_one(row + r, column, slot, low[r]);
+        put_one(row + 4u + r, column, slot, high[r]);
     }
 }
 
@@ -139,15 +150,16 @@ fn main(
     var a5 = vec4<f32>(0.0); var b5 = vec4<f32>(0.0);
     var a6 = vec4<f32>(0.0); var b6 = vec4<f32>(0.0);
     var a7 = vec4<f32>(0.0); var b7 = vec4<f32>(0.0);
+    choose_factors(row, source, lane);
     for (var u = 0u; u < p.units; u++) {
         workgroupBarrier();
         load(row, source, u, lane);
         workgroupBarrier();
         for (var k = 0u; k < 512u; k += 16u) {
-            let low = left[k + r];
-            let high = left[k + r + 1u];
-            let x0 = right[k + c];
-            let x1 = right[k + c + 1u];
+            let low = vec4<f32>(left[k + r]);
+            let high = vec4<f32>(left[k + r + 1u]);
+            let x0 = vec4<f32>(right[k + c]);
+            let x1 = vec4<f32>(right[k + c + 1u]);
             a0 += low * x0.x; b0 += high * x0.x;
             a1 += low * x0.y; b1 += high * x0.y;
             a2 += low * x0.z; b2 += high * x0.z;

@@ -48,6 +48,8 @@ pub struct Gpu {
     recorder: Option<Recorder>,
     plan_only: bool,
     ops: Vec<Op>,
+    /// The input that lies in bytes, as long as nothing may have changed it.
+    quantized: Option<View>,
     batch: Batch,
     values: Vec<f32>,
     largest: Vec<(f32, u32)>,
@@ -62,6 +64,8 @@ struct Fixed {
     ids: Id,
     rows: Id,
     partials: Id,
+    /// Inputs of products in bytes.
+    quantized: Id,
     candidates: [Id; 2],
     /// Bound where a shader's input is not used, and where an output is not.
     dummy: Id,
@@ -113,6 +117,7 @@ impl Gpu {
                 ids: none,
                 rows: none,
                 partials: none,
+                quantized: none,
                 candidates: [none; 2],
                 dummy: none,
                 spare: none,
@@ -120,6 +125,7 @@ impl Gpu {
             recorder: None,
             plan_only,
             ops: Vec::new(),
+            quantized: None,
             batch: Batch::default(),
             values: Vec::new(),
             largest: Vec::new(),
@@ -153,6 +159,7 @@ impl Gpu {
             return;
         }
         self.send_batch();
+        self.quantized = None;
         let ops = std::mem::take(&mut self.ops);
         let steps: Vec<_> = steps::steps(&ops, &Fusing(&self.memory)).collect();
         for step in steps {
@@ -310,10 +317,13 @@ impl Backend for Gpu {
         let (ids, places) = (claim(rows * 4), claim(rows * 8));
         let (dummy, spare) = (claim(16), claim(16));
         let partials = self.memory.claim(partials);
+        let most = if self.device.byte_products { self.memory.quantized_bytes(rows) } else { 0 };
+        let quantized = self.memory.claim(most);
         let widest = self.memory.buffers.iter().map(|rows| rows.stride).max().unwrap_or(0);
         let candidates = [(); 2].map(|()| self.memory.claim(largest::candidate_bytes(widest)));
         let vectors = self.memory.claim_vectors();
-        self.fixed = Fixed { vectors, ids, rows: places, partials, candidates, dummy, spare };
+        self.fixed =
+            Fixed { vectors, ids, rows: places, partials, quantized, candidates, dummy, spare };
         if self.plan_only {
             return Ok(());
         }

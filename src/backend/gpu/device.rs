@@ -1,4 +1,5 @@
 //! A graphics device: which there are, opening one, and turning its errors into values.
+#![allow(unsafe_code, reason = "only the interface below says whether bytes are multiplied")]
 
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,10 @@ pub(super) struct Device {
     pub(super) queue: wgpu::Queue,
     pub(super) info: DeviceInfo,
     pub(super) subgroups: bool,
+    /// Whether its instructions multiply bytes four at a time.
+    pub(super) byte_products: bool,
+    /// Whether shaders have f16.
+    pub(super) halves: bool,
     pub(super) binding_bytes_max: u64,
     /// The first error that came outside a scope.
     failure: Arc<Mutex<Option<String>>>,
@@ -47,6 +52,13 @@ pub(super) struct Device {
 /// Room is looked for in pieces of this size, and never for more than any device has.
 const ROOM_STEP_BYTES: u64 = 1 << 28;
 const ROOM_BYTES_MAX: u64 = 1 << 40;
+
+/// As Vulkan numbers its versions.
+const VULKAN_1_3: u32 = 1 << 22 | 3 << 12;
+
+/// Names of features.
+const BYTE_PRODUCTS: &str = "dot4I8Packed";
+const HALVES: &str = "f16";
 
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -69,7 +81,12 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         wgpu::DeviceType::Cpu => "program",
         wgpu::DeviceType::Other => "other",
     };
-    let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+    let has = |feature| adapter.features().contains(feature);
+    let features = [
+        (has(wgpu::Features::SUBGROUP), "subgroups"),
+        (has(wgpu::Features::SHADER_F16), HALVES),
+        (has_byte_products(adapter), BYTE_PRODUCTS),
+    ];
     DeviceInfo {
         name: info.name,
         interface: info.backend.to_string(),
@@ -77,7 +94,25 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         binding_bytes_max: limits.max_storage_buffer_binding_size,
         buffer_bytes_max: limits.max_buffer_size,
-        features: if subgroups { vec!["subgroups"] } else { Vec::new() },
+        features: features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect(),
+    }
+}
+
+/// Whether `dot4I8Packed` is an instruction. Vulkan has it from 1.3 on; of the other interfaces nobody says,
+/// and there it may be many instructions.
+fn has_byte_products(adapter: &wgpu::Adapter) -> bool {
+    #[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        // SAFETY: the adapter is looked at and not touched.
+        let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() };
+        vulkan.is_some_and(|adapter| {
+            adapter.physical_device_capabilities().properties().api_version >= VULKAN_1_3
+        })
+    }
+    #[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let _ = adapter;
+        false
     }
 }
 
@@ -102,7 +137,8 @@ impl Device {
         }
         let adapter = adapters.swap_remove(index);
         let mut info = describe(&adapter);
-        let (mut limits, mut features) = (adapter.limits(), wgpu::Features::SUBGROUP);
+        let (mut limits, mut features) =
+            (adapter.limits(), wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
         if options.baseline {
             (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
             info.features.clear();
@@ -124,7 +160,17 @@ impl Device {
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_bytes_max = options.binding_bytes_max.map_or(most, |bytes| bytes.min(most));
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
-        Ok(Self { device, queue, info, subgroups, binding_bytes_max, failure })
+        let [byte_products, halves] = [BYTE_PRODUCTS, HALVES].map(|f| info.features.contains(&f));
+        Ok(Self {
+            device,
+            queue,
+            info,
+            subgroups,
+            byte_products,
+            halves,
+            binding_bytes_max,
+            failure,
+        })
     }
 
     /// Runs what makes something on the device; an error there is this function's.
