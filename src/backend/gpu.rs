@@ -10,6 +10,7 @@
 )]
 
 mod cache;
+mod check;
 mod device;
 mod encode;
 mod largest;
@@ -98,7 +99,13 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] if there is none, or its driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self> {
-        Ok(Self::on(Arc::new(Device::open(options)?), false))
+        let device = Arc::new(Device::open(options, true)?);
+        let is_right = || Self::on(Arc::clone(&device), false).is_exact().unwrap_or(false);
+        if device.matrices && !is_right() {
+            log::warn!("{}: its units for matrices err, and are left alone", device.info.name);
+            return Ok(Self::on(Arc::new(Device::open(options, false)?), false));
+        }
+        Ok(Self::on(device, false))
     }
 
     /// The same device without weights. It claims no memory when loading ends, so nothing can run on it:

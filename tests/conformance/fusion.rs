@@ -251,6 +251,12 @@ fn sequences() -> Vec<(&'static str, Vec<Step>)> {
         ("head norms in the other order", {
             [&[head_norms[1], head_norms[0]][..], &rope, &attend].concat()
         }),
+        ("an input copied over between its products", {
+            vec![matmul(GATE, 4, H), Copy { out: H, x: X }, matmul(UP, 5, H)]
+        }),
+        ("an input that a product changes between its products", {
+            vec![matmul(GATE, 4, H), matmul(H, 3, MIXED), matmul(UP, 5, H)]
+        }),
         ("a product of what was just written", vec![matmul(Y, 3, MIXED), matmul(KEY, 1, Y)]),
     ]
 }

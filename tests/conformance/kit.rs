@@ -185,9 +185,14 @@ impl Weights {
                 random.gauss_vec(cols).into_iter().map(move |w| factor * (w + 0.3))
             })
             .collect();
+        Self::of(format, [experts, rows, cols], &values)
+    }
+
+    /// `values` as near as the format has them.
+    pub(crate) fn of(format: Format, [_, rows, cols]: [usize; 3], values: &[f32]) -> Self {
         let info = format.info();
         let mut bytes = vec![0; info.row_bytes(values.len())];
-        info.quantize(&values, &mut bytes);
+        info.quantize(values, &mut bytes);
         let (mut value, mut size, mut reach) = (Vec::new(), Vec::new(), Vec::new());
         for row in bytes.chunks_exact(info.row_bytes(cols)) {
             reach.push(exact(format, cols, row, &mut value, &mut size));

@@ -2,6 +2,7 @@
 
 use crate::kit::{Area, Device, EPSILON, TINY, Weights, assert_near, devices};
 use crate::random::Random;
+use attar::Format;
 use attar::backend::{Backend, Weight};
 use attar::kernels::FORMATS;
 
@@ -113,5 +114,22 @@ fn matrices_and_tables_of_every_format() {
         }
         println!("{}: {} of {} matrices fit", device.name, cases.len(), all.len());
         assert!(cases.len() * 2 > all.len(), "{}: few matrices fit", device.name);
+    }
+}
+
+/// With one weight a row the bound is that of one input: were it cut off where it should be rounded, other
+/// weights would not hide it.
+#[test]
+fn an_input_is_off_by_its_rounding_alone() {
+    let (rows, cols) = (128, 32);
+    let only = |i: usize| f32::from(i / cols % cols == i % cols);
+    let values: Vec<f32> = (0..rows * cols).map(only).collect();
+    let weights = Weights::of(Format::Q8_0, [1, rows, cols], &values);
+    for device in devices() {
+        let mut random = Random(3);
+        let mut backend = device.open();
+        let case = case(&device, &mut *backend, &weights, &mut random).expect("a small matrix");
+        backend.seal(ROWS_MAX).unwrap_or_else(|e| panic!("{}: {e}", device.name));
+        check_matmul(&device, &mut *backend, &case);
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Device {
     pub(super) byte_products: bool,
     /// Whether shaders have f16.
     pub(super) halves: bool,
+    /// Whether they have units for matrices of the size that `shaders/tile/matrices.wgsl` multiplies.
+    pub(super) matrices: bool,
     pub(super) binding_bytes_max: u64,
     /// The first error that came outside a scope.
     failure: Arc<Mutex<Option<String>>>,
@@ -56,9 +58,13 @@ const ROOM_BYTES_MAX: u64 = 1 << 40;
 /// As Vulkan numbers its versions.
 const VULKAN_1_3: u32 = 1 << 22 | 3 << 12;
 
+const MATRIX_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
 /// Names of features.
 const BYTE_PRODUCTS: &str = "dot4I8Packed";
 const HALVES: &str = "f16";
+const MATRICES: &str = "cooperative matrices";
 
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -86,6 +92,7 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         (has(wgpu::Features::SUBGROUP), "subgroups"),
         (has(wgpu::Features::SHADER_F16), HALVES),
         (has_byte_products(adapter), BYTE_PRODUCTS),
+        (has_matrices(adapter), MATRICES),
     ];
     DeviceInfo {
         name: info.name,
@@ -96,6 +103,22 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         buffer_bytes_max: limits.max_buffer_size,
         features: features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect(),
     }
+}
+
+/// Whether 16 x 16 matrices of f16 are multiplied and added to f32, by subgroups of 32 lanes and no others.
+fn has_matrices(adapter: &wgpu::Adapter) -> bool {
+    let (info, needed) = (adapter.get_info(), MATRIX_FEATURES | wgpu::Features::SUBGROUP);
+    let size = wgpu::CooperativeMatrixProperties {
+        m_size: 16,
+        n_size: 16,
+        k_size: 16,
+        ab_type: wgpu::CooperativeScalarType::F16,
+        cr_type: wgpu::CooperativeScalarType::F32,
+        saturating_accumulation: false,
+    };
+    adapter.features().contains(needed)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.cooperative_matrix_properties().contains(&size)
 }
 
 /// Whether `dot4I8Packed` is an instruction. Vulkan has it from 1.3 on; of the other interfaces nobody says,
@@ -122,7 +145,8 @@ pub(super) fn devices() -> Vec<DeviceInfo> {
 }
 
 impl Device {
-    pub(super) fn open(options: &GpuOptions) -> Result<Self> {
+    /// `experimental`: with what may turn out not to work.
+    pub(super) fn open(options: &GpuOptions, experimental: bool) -> Result<Self> {
         let mut adapters = adapters();
         let count = adapters.len();
         let is_hardware = |a: &wgpu::Adapter| a.get_info().device_type != wgpu::DeviceType::Cpu;
@@ -143,10 +167,20 @@ impl Device {
             (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
             info.features.clear();
         }
+        info.features.retain(|feature| experimental || *feature != MATRICES);
+        let [byte_products, halves, matrices] =
+            [BYTE_PRODUCTS, HALVES, MATRICES].map(|name| info.features.contains(&name));
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices {
+            features |= MATRIX_FEATURES;
+            // SAFETY: of the experimental features this one is used, and not before its results were right.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let features = features & adapter.features();
         let descriptor = wgpu::DeviceDescriptor {
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features,
             ..Default::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
@@ -160,7 +194,6 @@ impl Device {
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_bytes_max = options.binding_bytes_max.map_or(most, |bytes| bytes.min(most));
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
-        let [byte_products, halves] = [BYTE_PRODUCTS, HALVES].map(|f| info.features.contains(&f));
         Ok(Self {
             device,
             queue,
@@ -168,6 +201,7 @@ impl Device {
             subgroups,
             byte_products,
             halves,
+            matrices,
             binding_bytes_max,
             failure,
         })

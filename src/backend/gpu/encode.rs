@@ -195,8 +195,12 @@ impl Gpu {
             .push(&self.at_fours(x))
             .push(&[layout::units(cols) as u32, cols as u32, bias, u32::from(add)])
             .push(&[stack as u32, expert, order, starts, columns / x.rows as u32]);
-        let halves = self.device.halves && Way::Halves.takes(format);
-        let way = if halves { Way::Halves } else { Way::Singles };
+        let way = match &self.device {
+            _ if !Way::Halves.takes(format) => Way::Singles,
+            device if device.matrices => Way::Matrices,
+            device if device.halves => Way::Halves,
+            _ => Way::Singles,
+        };
         let key = self.weighing(Shader::Matmul, format, cols).by(way);
         let key = key.when(routes.is_some(), "EXPERTS");
         let routes = routes.map_or(self.fixed.dummy, |r| r.id);

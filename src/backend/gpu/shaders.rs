@@ -47,23 +47,32 @@ pub(super) enum Way {
     Singles,
     /// Tiles of `matmul` in f16; of block formats.
     Halves,
+    /// The same, multiplied by units for matrices.
+    Matrices,
 }
 
 impl Way {
-    /// What the text begins with, and the file.
-    fn source(self) -> [&'static str; 2] {
+    /// What the text begins with, and the files.
+    fn source(self) -> [&'static str; 3] {
+        let lanes = include_shader!("tile/lanes");
         match self {
-            Way::Only => ["", ""],
-            Way::Floats => ["", include_shader!("input/floats")],
-            Way::Bytes => ["", include_shader!("input/bytes")],
-            Way::Singles => ["", include_shader!("tile/singles")],
-            Way::Halves => ["enable f16;", include_shader!("tile/halves")],
+            Way::Only => ["", "", ""],
+            Way::Floats => ["", include_shader!("input/floats"), ""],
+            Way::Bytes => ["", include_shader!("input/bytes"), ""],
+            Way::Singles => ["", include_shader!("tile/singles"), lanes],
+            Way::Halves => ["enable f16;", include_shader!("tile/halves"), lanes],
+            Way::Matrices => [
+                "enable f16; enable wgpu_cooperative_matrix;",
+                include_shader!("tile/halves"),
+                include_shader!("tile/matrices"),
+            ],
         }
     }
 
     /// Whether it is for weights of a format. Of floats nothing is rounded, on any device.
     pub(super) fn takes(self, format: Format) -> bool {
-        !(matches!(self, Way::Bytes | Way::Halves) && format.info().is_float())
+        let exact = matches!(self, Way::Only | Way::Floats | Way::Singles);
+        exact || !format.info().is_float()
     }
 }
 
@@ -88,7 +97,7 @@ shaders! {
     Embed "embed" true false [Read Read Write] [Only],
     Quantize "quantize" false true [Read Read Write] [Only],
     Matvec "matvec" true true [Read Read Read Read Write Write Write] [Floats Bytes],
-    Matmul "matmul" true false [Read Read Read Read Write] [Singles Halves],
+    Matmul "matmul" true false [Read Read Read Read Write] [Singles Halves Matrices],
     Norm "norm" false true [Read Read Write] [Only],
     Place "place" false true [Read Read Read Read Write Write Write Write] [Only],
     Attention "attention" false true [Read Read Read Read Write Write] [Only],
@@ -135,8 +144,8 @@ impl Shader {
             (true, true) => include_shader!("reduce/subgroup"),
         };
         let format = format.map_or([""; 4], format_source);
-        let [directive, way] = way.source();
-        [&[directive, reduce], &format[..], &[way, self.source]].concat().join("\n")
+        let [directive, way, more] = way.source();
+        [&[directive, reduce], &format[..], &[way, more, self.source]].concat().join("\n")
     }
 }
 
@@ -268,8 +277,10 @@ mod tests {
     /// Parses and validates without any device; says what is wrong in the shader's own lines.
     fn validate(text: &str, way: Way, subgroups: bool) -> Result<(), String> {
         let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        capabilities.set(Capabilities::SUBGROUP, subgroups);
-        capabilities.set(Capabilities::SHADER_FLOAT16, way == Way::Halves);
+        capabilities.set(Capabilities::SUBGROUP, subgroups || way == Way::Matrices);
+        let halves = matches!(way, Way::Halves | Way::Matrices);
+        capabilities.set(Capabilities::SHADER_FLOAT16, halves);
+        capabilities.set(Capabilities::COOPERATIVE_MATRIX, way == Way::Matrices);
         let options =
             naga::front::wgsl::Options { capabilities, ..naga::front::wgsl::Options::new() };
         let module = naga::front::wgsl::Frontend::new_with_options(options).parse(text);
