@@ -100,7 +100,8 @@ impl Gpu {
     /// [`Error::Device`] if there is none, or its driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self> {
         let device = Arc::new(Device::open(options, true)?);
-        let is_right = || Self::on(Arc::clone(&device), false).is_exact().unwrap_or(false);
+        let is_right =
+            || Self::on(Arc::clone(&device), false).multiplies_exactly().unwrap_or(false);
         if device.matrices && !is_right() {
             log::warn!("{}: its units for matrices err, and are left alone", device.info.name);
             return Ok(Self::on(Arc::new(Device::open(options, false)?), false));

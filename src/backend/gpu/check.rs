@@ -13,13 +13,13 @@ const INPUTS: usize = 70;
 
 /// A whole number of four bits.
 fn number(i: usize) -> i8 {
-    (i * 7919 >> 4 & 15) as i8 - 8
+    (((i * 7919) >> 4) & 15) as i8 - 8
 }
 
 impl Gpu {
     /// Whether a product in tiles comes out exactly: all numbers in it are whole and small, so no way of
     /// multiplying need round.
-    pub(super) fn is_exact(mut self) -> Result<bool> {
+    pub(super) fn multiplies_exactly(mut self) -> Result<bool> {
         let mut bytes = Vec::new();
         for block in 0..ROWS * COLS / 32 {
             bytes.extend([0x00, 0x3c]); // a scale of 1
@@ -54,7 +54,7 @@ mod tests {
         }
         for baseline in [false, true] {
             let gpu = Gpu::open(&GpuOptions { baseline, ..GpuOptions::default() });
-            assert!(gpu.expect("a listed device opens").is_exact().expect("a product"));
+            assert!(gpu.expect("a listed device opens").multiplies_exactly().expect("a product"));
         }
     }
 }

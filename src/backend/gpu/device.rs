@@ -58,8 +58,9 @@ const ROOM_BYTES_MAX: u64 = 1 << 40;
 /// As Vulkan numbers its versions.
 const VULKAN_1_3: u32 = 1 << 22 | 3 << 12;
 
-const MATRIX_FEATURES: wgpu::Features =
-    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
 
 /// Names of features.
 const BYTE_PRODUCTS: &str = "dot4I8Packed";
@@ -92,7 +93,7 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         (has(wgpu::Features::SUBGROUP), "subgroups"),
         (has(wgpu::Features::SHADER_F16), HALVES),
         (has_byte_products(adapter), BYTE_PRODUCTS),
-        (has_matrices(adapter), MATRICES),
+        (has(MATRIX_FEATURES) && has_matrices(adapter), MATRICES),
     ];
     DeviceInfo {
         name: info.name,
@@ -107,7 +108,12 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
 
 /// Whether 16 x 16 matrices of f16 are multiplied and added to f32, by subgroups of 32 lanes and no others.
 fn has_matrices(adapter: &wgpu::Adapter) -> bool {
-    let (info, needed) = (adapter.get_info(), MATRIX_FEATURES | wgpu::Features::SUBGROUP);
+    let info = adapter.get_info();
+    let subgroups = [info.subgroup_min_size, info.subgroup_max_size];
+    are_of_size(subgroups, &adapter.cooperative_matrix_properties())
+}
+
+fn are_of_size(subgroups: [u32; 2], listed: &[wgpu::CooperativeMatrixProperties]) -> bool {
     let size = wgpu::CooperativeMatrixProperties {
         m_size: 16,
         n_size: 16,
@@ -116,9 +122,7 @@ fn has_matrices(adapter: &wgpu::Adapter) -> bool {
         cr_type: wgpu::CooperativeScalarType::F32,
         saturating_accumulation: false,
     };
-    adapter.features().contains(needed)
-        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
-        && adapter.cooperative_matrix_properties().contains(&size)
+    subgroups == [32; 2] && listed.contains(&size)
 }
 
 /// Whether `dot4I8Packed` is an instruction. Vulkan has it from 1.3 on; of the other interfaces nobody says,
@@ -278,4 +282,31 @@ fn note(failure: &Mutex<Option<String>>, why: &str) {
 
 fn failed(why: &str) -> Error {
     Error::Device(why.to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::CooperativeScalarType::{F16, F32};
+
+    #[test]
+    fn matrices_of_another_size_or_kind_are_left_alone() {
+        let right = wgpu::CooperativeMatrixProperties {
+            m_size: 16,
+            n_size: 16,
+            k_size: 16,
+            ab_type: F16,
+            cr_type: F32,
+            saturating_accumulation: false,
+        };
+        let mut others = [right; 6];
+        (others[0].m_size, others[1].n_size, others[2].k_size) = (8, 8, 8);
+        (others[3].ab_type, others[4].cr_type) = (F32, F16);
+        others[5].saturating_accumulation = true;
+        assert!(!are_of_size([32; 2], &[]) && !are_of_size([32; 2], &others));
+        assert!(are_of_size([32; 2], &[others[0], right]));
+        for subgroups in [[8, 8], [16, 32], [32, 64], [64, 64]] {
+            assert!(!are_of_size(subgroups, &[right]), "{subgroups:?}");
+        }
+    }
 }
