@@ -153,7 +153,7 @@ fn case<'a>(device: &Device, backend: &mut dyn Backend, weights: &'a Weights) ->
     let Weights { rows: height, cols, .. } = *weights;
     let mut batches = Vec::new();
     // As in `products`, those as tall as the last are there for the path of a few rows.
-    let few = |rows: &usize| *rows <= 5 || height < 300;
+    let few = |rows: &usize| *rows < 5 || height < 300;
     for rows in ROWS.into_iter().filter(few) {
         let slots = rows * USED;
         if device.holds(slots + 2, cols + 8) && device.holds(slots + 2, height + 8) {

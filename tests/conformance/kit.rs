@@ -211,26 +211,22 @@ impl Weights {
     ) -> (f64, f64) {
         let start = (expert * self.rows + row) * self.cols;
         let (mut sum, mut size, mut rounded) = (0.0, 0.0, 0.0);
-        let largest = |x: &[f32]| x.iter().fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
-        let chunk = if let Rounding::Bytes(len) = rounding { len } else { x.len() };
+        // Of a number, and of the largest of its row or, of inputs, its chunk.
+        let (chunk, of_own, of_input, of_weight) = match rounding {
+            Rounding::None => (x.len(), 0.0, 0.0, 0.0),
+            // The largest input has code 127, and an input is off by half a code at most.
+            Rounding::Bytes(len) => (len, 0.0, 1.0 / 254.0, 0.0),
+            // A unit in the last place, as WGSL lets a driver cut off; and numbers 2^28 times smaller than
+            // the largest of their row have become too small for f16, which it may flush.
+            Rounding::Halves => (x.len(), HALF, TINY_HALF, TINY_HALF),
+        };
+        let least = self.reach[expert * self.rows + row] * of_weight;
         for (b, x) in x.chunks(chunk).enumerate() {
-            let max = largest(x);
+            let max = x.iter().fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
             for (i, x) in x.iter().enumerate() {
                 let (at, x) = (start + b * chunk + i, f64::from(*x));
                 let w = self.value[at];
-                let (w_off, x_off) = match rounding {
-                    Rounding::None => (0.0, 0.0),
-                    // The largest input has code 127, and an input is off by half a code at most.
-                    Rounding::Bytes(_) => (0.0, max / 254.0),
-                    // A unit in the last place, as WGSL lets a driver cut off; and numbers 2^28 times smaller
-                    // than the largest of their row have become too small for f16, which it may flush.
-                    Rounding::Halves => {
-                        let reach = self.reach[expert * self.rows + row];
-                        let off =
-                            |value: f64, largest: f64| value.abs() * HALF + largest * TINY_HALF;
-                        (off(w, reach), off(x, max))
-                    }
-                };
+                let (w_off, x_off) = (w.abs() * of_own + least, x.abs() * of_own + max * of_input);
                 sum += w * x;
                 size += (self.size[at] + w_off) * (x.abs() + x_off);
                 rounded += w.abs() * x_off + x.abs() * w_off + w_off * x_off;
