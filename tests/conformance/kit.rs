@@ -29,6 +29,7 @@ pub(crate) enum Arithmetic {
     Bytes,
     /// Rounds a few rows to 8 bits, 32 at a time, where the matrix has 4 rows or more for each of its
     /// columns; multiplies many in f16.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "of graphics devices"))]
     Graphics {
         bytes: bool,
         halves: bool,
