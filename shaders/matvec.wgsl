@@ -2,6 +2,11 @@
 // one matrix. In front of the products the input may be normalised by its root mean square (NORM), behind
 // two of them the first may gate the second (GATED): silu(W0 x) * W1 x.
 //
+// A file of `input` stands before this one and says what the input is and how it is multiplied:
+//
+//     fn inputs(row: u32, u: u32) -> Inputs
+//     fn dot_unit(planes: vec4<u32>, u: u32, x: Inputs) -> f32
+//
 // With EXPERTS the matrices are stacks of one matrix an expert, and a slot's route says which it takes.
 
 override NORM: bool = false;
@@ -36,7 +41,6 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> vectors: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> routes: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out0: array<f32>;
@@ -45,61 +49,18 @@ struct Params {
 
 var<private> square: f32;
 
-fn input(row: u32, i: u32) -> vec4<f32> {
-    var v = x[p.x + row * p.x_stride + i];
-    if RAGGED {
-        let columns = vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-        v = select(vec4<f32>(0.0), v, columns < vec4<u32>(p.width));
-    }
-    return v;
-}
-
-fn weighed(v: vec4<f32>, i: u32) -> vec4<f32> {
-    if NORM {
-        square += dot(v, v);
-        return v * vectors[p.weight + i];
-    }
-    return v;
-}
-
-fn dot_unit(planes: vec4<u32>, u: u32, a: mat4x4<f32>, b: mat4x4<f32>, sums: vec2<f32>) -> f32 {
-    let w = unit(planes, u);
-    let products = vec2<f32>(
-        dot(w.a[0], a[0]) + dot(w.a[1], a[1]) + dot(w.a[2], a[2]) + dot(w.a[3], a[3]),
-        dot(w.b[0], b[0]) + dot(w.b[1], b[1]) + dot(w.b[2], b[2]) + dot(w.b[3], b[3]),
-    );
-    return dot(w.scale, products) - dot(w.min, sums);
-}
-
 // This lane's part of four rows from `row` on, none beyond `last`.
 fn four_rows(planes: vec4<u32>, row: u32, last: u32, source: u32, lane: u32) -> vec4<f32> {
     let rows = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last)) * p.units;
     var sum = vec4<f32>(0.0);
     square = 0.0;
     for (var u = lane; u < p.units; u += LANES) {
-        let i = u * 8u;
-        let a = mat4x4<f32>(
-            weighed(input(source, i), i),
-            weighed(input(source, i + 1u), i + 1u),
-            weighed(input(source, i + 2u), i + 2u),
-            weighed(input(source, i + 3u), i + 3u),
-        );
-        let b = mat4x4<f32>(
-            weighed(input(source, i + 4u), i + 4u),
-            weighed(input(source, i + 5u), i + 5u),
-            weighed(input(source, i + 6u), i + 6u),
-            weighed(input(source, i + 7u), i + 7u),
-        );
-        let one = vec4<f32>(1.0);
-        let sums = vec2<f32>(
-            dot(a[0] + a[1] + a[2] + a[3], one),
-            dot(b[0] + b[1] + b[2] + b[3], one),
-        );
+        let x = inputs(source, u);
         sum += vec4<f32>(
-            dot_unit(planes, rows.x + u, a, b, sums),
-            dot_unit(planes, rows.y + u, a, b, sums),
-            dot_unit(planes, rows.z + u, a, b, sums),
-            dot_unit(planes, rows.w + u, a, b, sums),
+            dot_unit(planes, rows.x + u, x),
+            dot_unit(planes, rows.y + u, x),
+            dot_unit(planes, rows.z + u, x),
+            dot_unit(planes, rows.w + u, x),
         );
     }
     return sum;

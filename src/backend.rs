@@ -267,11 +267,11 @@ pub trait Backend: Send {
     /// Says that what is loaded or run from now on belongs to layer `index`; the number of layers
     /// stands for what comes after the last.
     fn layer(&mut self, _index: usize) {}
-    /// Calls `each` with the keys and values at the first `positions` of all sequences, as of the last
-    /// reading, piece by piece: in the same order, and as many bytes each, on every device.
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8]));
+    /// Calls `each` with a cache's keys and values at the first `positions` of all sequences, as of the
+    /// last reading, piece by piece: in the same order, and as many bytes each, on every device.
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8]));
     /// The same pieces, to be overwritten.
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8]));
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8]));
 
     /// Copies f32 values to the device, row after row.
     fn write(&mut self, out: View, values: &[f32]);

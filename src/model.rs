@@ -9,7 +9,7 @@ pub mod linear;
 pub mod position;
 pub mod stack;
 
-use crate::backend::{Backend, Row, View, Weight};
+use crate::backend::{Backend, Cache, Row, View, Weight};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use linear::{Linear, Norm};
@@ -51,6 +51,11 @@ pub struct DecoderShape {
 }
 
 impl Decoder {
+    /// Keys and values of all layers, from the input up.
+    pub fn caches(&self) -> impl Iterator<Item = Cache> {
+        self.layers.iter().filter_map(|layer| Some(layer.attention.as_ref()?.inner.cache))
+    }
+
     /// Runs `ids` at the places `rows` through the stack, leaving their keys and values in the cache
     /// and the last layer's output for [`Decoder::logits`].
     ///

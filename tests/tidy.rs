@@ -29,6 +29,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/memory/block.rs",
     "src/memory/hosted.rs",
     "src/memory/shared.rs",
+    "src/backend/gpu/device.rs",
     "src/backend/gpu/shaders.rs",
     "src/backend/threads.rs",
     "src/backend/threads/pool.rs",

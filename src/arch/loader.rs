@@ -245,6 +245,16 @@ impl<'a> Loader<'a> {
         head_norms: bool,
     ) -> Result<Grouped> {
         let Dims { width, key_len, value_len, .. } = self.dims;
+        // First, for a device that does not take it to take nothing of the layer.
+        let cache = self.backend.cache(CacheShape {
+            sequences: self.sequences,
+            context_len: self.dims.context_len,
+            heads: kv_heads,
+            query_heads: heads,
+            key_len,
+            value_len,
+            format: self.cache,
+        })?;
         let name = |part: &str| name!("blk.{layer}.attn_{part}");
         let (mut query_norm, mut key_norm) = (None, None);
         if head_norms {
@@ -262,15 +272,7 @@ impl<'a> Loader<'a> {
             query_norm,
             key_norm,
             rotary: Some(rotary),
-            cache: self.backend.cache(CacheShape {
-                sequences: self.sequences,
-                context_len: self.dims.context_len,
-                heads: kv_heads,
-                query_heads: heads,
-                key_len,
-                value_len,
-                format: self.cache,
-            })?,
+            cache,
             shape: GroupedShape {
                 heads,
                 kv_heads,
@@ -319,10 +321,11 @@ impl<'a> Loader<'a> {
             ..ScratchShape::default()
         });
         Ok(Experts {
+            // Before their routing: a device that takes as many experts can choose among them.
+            gate: self.expert_linear(layer, "gate", [experts, hidden, width])?,
             router: self.linear(&name!("blk.{layer}.ffn_gate_inp"), experts, width)?,
             route: RouteShape { used, normalize, scale },
             routing: self.backend.routing(self.dims.batch_len, used)?,
-            gate: self.expert_linear(layer, "gate", [experts, hidden, width])?,
             up: self.expert_linear(layer, "up", [experts, hidden, width])?,
             down: self.expert_linear(layer, "down", [experts, width, hidden])?,
             hidden,
@@ -374,8 +377,8 @@ impl<'a> Loader<'a> {
             let mut whole = Layer { attention: None, feed: None };
             let heads = self.heads(layer)?;
             if heads.0 > 0 {
-                let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
                 let attention = self.grouped(layer, heads, rotary, head_norms)?;
+                let before = self.rms_norm(&name!("blk.{layer}.attn_norm"), width)?;
                 whole.attention = Some(Residual::pre_norm(before, attention));
             }
             if let Some(feed) = feed(self, layer)? {

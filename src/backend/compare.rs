@@ -199,18 +199,20 @@ impl Backend for Compare {
         self.devices.iter_mut().for_each(|device| device.backend.layer(index));
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        self.devices[0].backend.cached(positions, each);
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        let Device { backend, handles } = &self.devices[0];
+        backend.cached(cache.on(handles), positions, each);
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
         let [tested, trusted] = &mut self.devices;
-        tested.backend.restore(positions, fill);
+        let (own, other) = (cache.on(&tested.handles), cache.on(&trusted.handles));
+        tested.backend.restore(own, positions, fill);
         // Piece by piece from the other: there is no room for all of them.
         let mut n = 0;
-        trusted.backend.restore(positions, &mut |piece| {
+        trusted.backend.restore(other, positions, &mut |piece| {
             let mut at = 0;
-            tested.backend.cached(positions, &mut |other| {
+            tested.backend.cached(own, positions, &mut |other| {
                 if at == n {
                     piece.copy_from_slice(other);
                 }

@@ -252,23 +252,20 @@ impl Backend for Cpu {
         self.cache_bytes
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        for cache in &self.memory.caches {
-            KeyValues::pieces(&cache.shape, positions).for_each(|(key, value)| {
-                each(&cache.keys[key]);
-                each(&cache.values[value]);
-            });
-        }
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        let KeyValues { shape, keys, values } = &self.memory.caches[cache.0 as usize];
+        KeyValues::pieces(shape, positions).for_each(|(key, value)| {
+            each(&keys[key]);
+            each(&values[value]);
+        });
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
-        for cache in &mut self.memory.caches {
-            let KeyValues { shape, keys, values } = cache;
-            KeyValues::pieces(shape, positions).for_each(|(key, value)| {
-                fill(&mut keys[key]);
-                fill(&mut values[value]);
-            });
-        }
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        let KeyValues { shape, keys, values } = &mut self.memory.caches[cache.0 as usize];
+        KeyValues::pieces(shape, positions).for_each(|(key, value)| {
+            fill(&mut keys[key]);
+            fill(&mut values[value]);
+        });
     }
 
     fn write(&mut self, out: View, values: &[f32]) {

@@ -10,6 +10,7 @@
 )]
 
 mod cache;
+mod check;
 mod device;
 mod encode;
 mod largest;
@@ -48,6 +49,8 @@ pub struct Gpu {
     recorder: Option<Recorder>,
     plan_only: bool,
     ops: Vec<Op>,
+    /// The input that lies in bytes, as long as nothing may have changed it.
+    quantized: Option<View>,
     batch: Batch,
     values: Vec<f32>,
     largest: Vec<(f32, u32)>,
@@ -62,6 +65,8 @@ struct Fixed {
     ids: Id,
     rows: Id,
     partials: Id,
+    /// Inputs of products in bytes.
+    quantized: Id,
     candidates: [Id; 2],
     /// Bound where a shader's input is not used, and where an output is not.
     dummy: Id,
@@ -94,7 +99,14 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] if there is none, or its driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self> {
-        Ok(Self::on(Arc::new(Device::open(options)?), false))
+        let device = Arc::new(Device::open(options, true)?);
+        let is_right =
+            || Self::on(Arc::clone(&device), false).multiplies_exactly().unwrap_or(false);
+        if device.matrices && !is_right() {
+            log::warn!("{}: its units for matrices err, and are left alone", device.info.name);
+            return Ok(Self::on(Arc::new(Device::open(options, false)?), false));
+        }
+        Ok(Self::on(device, false))
     }
 
     /// The same device without weights. It claims no memory when loading ends, so nothing can run on it:
@@ -113,6 +125,7 @@ impl Gpu {
                 ids: none,
                 rows: none,
                 partials: none,
+                quantized: none,
                 candidates: [none; 2],
                 dummy: none,
                 spare: none,
@@ -120,6 +133,7 @@ impl Gpu {
             recorder: None,
             plan_only,
             ops: Vec::new(),
+            quantized: None,
             batch: Batch::default(),
             values: Vec::new(),
             largest: Vec::new(),
@@ -153,6 +167,7 @@ impl Gpu {
             return;
         }
         self.send_batch();
+        self.quantized = None;
         let ops = std::mem::take(&mut self.ops);
         let steps: Vec<_> = steps::steps(&ops, &Fusing(&self.memory)).collect();
         for step in steps {
@@ -244,6 +259,12 @@ impl Backend for Gpu {
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
+        if experts.len() > EXPERTS_MAX {
+            let count = experts.len();
+            let what =
+                format!("{count} experts on a graphics device, expected {EXPERTS_MAX} at most");
+            return Err(Error::Unsupported(what.into()));
+        }
         self.memory.add_matrices(experts, self.device.binding_bytes_max)?;
         Ok(self.weight_handle())
     }
@@ -304,10 +325,13 @@ impl Backend for Gpu {
         let (ids, places) = (claim(rows * 4), claim(rows * 8));
         let (dummy, spare) = (claim(16), claim(16));
         let partials = self.memory.claim(partials);
+        let most = if self.device.byte_products { self.memory.quantized_bytes(rows) } else { 0 };
+        let quantized = self.memory.claim(most);
         let widest = self.memory.buffers.iter().map(|rows| rows.stride).max().unwrap_or(0);
         let candidates = [(); 2].map(|()| self.memory.claim(largest::candidate_bytes(widest)));
         let vectors = self.memory.claim_vectors();
-        self.fixed = Fixed { vectors, ids, rows: places, partials, candidates, dummy, spare };
+        self.fixed =
+            Fixed { vectors, ids, rows: places, partials, quantized, candidates, dummy, spare };
         if self.plan_only {
             return Ok(());
         }
@@ -328,51 +352,47 @@ impl Backend for Gpu {
         (self.memory.claimed_bytes() + Recorder::bytes(self.staging_bytes)) as usize
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
         let Some(recorder) = &self.recorder else { return };
         let (mut body, mut scales) = (Vec::new(), Vec::new());
-        for cache in &self.memory.caches {
-            for piece in cache.pieces(positions) {
-                let read = |Stretch { start, bytes }, whole: &mut Vec<u8>| {
-                    let reading = Reading { from: piece.id, start, bytes };
-                    whole.clear();
-                    let mut take = |part: &[u8]| whole.extend_from_slice(part);
-                    let done = recorder.peek(&self.device, &self.memory, reading, &mut take);
-                    if let Err(error) = done {
-                        self.device.note(&error);
-                    }
-                    whole.resize(bytes as usize, 0);
-                };
-                read(piece.body, &mut body);
-                match piece.scales {
-                    None => each(&body),
-                    Some(stretch) => {
-                        read(stretch, &mut scales);
-                        each(&piece.join(&body, &scales));
-                    }
+        for piece in self.memory.caches[cache.0 as usize].pieces(positions) {
+            let read = |Stretch { start, bytes }, whole: &mut Vec<u8>| {
+                let reading = Reading { from: piece.id, start, bytes };
+                whole.clear();
+                let mut take = |part: &[u8]| whole.extend_from_slice(part);
+                let done = recorder.peek(&self.device, &self.memory, reading, &mut take);
+                if let Err(error) = done {
+                    self.device.note(&error);
+                }
+                whole.resize(bytes as usize, 0);
+            };
+            read(piece.body, &mut body);
+            match piece.scales {
+                None => each(&body),
+                Some(stretch) => {
+                    read(stretch, &mut scales);
+                    each(&piece.join(&body, &scales));
                 }
             }
         }
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
         self.flush();
         let mut host = Vec::new();
-        for cache in &self.memory.caches {
-            for piece in cache.pieces(positions) {
-                host.resize(piece.host_bytes(), 0);
-                fill(&mut host);
-                let write = |to: Stretch, bytes: &[u8]| {
-                    self.device.queue.write_buffer(self.memory.buffer(piece.id), to.start, bytes);
-                };
-                let Some(stretch) = piece.scales else {
-                    write(piece.body, &host);
-                    continue;
-                };
-                let (codes, scales) = piece.split(&host);
-                write(piece.body, &codes);
-                write(stretch, &scales);
-            }
+        for piece in self.memory.caches[cache.0 as usize].pieces(positions) {
+            host.resize(piece.host_bytes(), 0);
+            fill(&mut host);
+            let write = |to: Stretch, bytes: &[u8]| {
+                self.device.queue.write_buffer(self.memory.buffer(piece.id), to.start, bytes);
+            };
+            let Some(stretch) = piece.scales else {
+                write(piece.body, &host);
+                continue;
+            };
+            let (codes, scales) = piece.split(&host);
+            write(piece.body, &codes);
+            write(stretch, &scales);
         }
     }
 

@@ -1,11 +1,12 @@
-//! A model on two devices: its first layers on one, all else on the other.
+//! A model on two devices: its first layers on one, all else on the other. Of a layer that the first does
+//! not take in whole, what follows is the other's.
 //!
 //! What belongs to a layer lives where the layer does; buffers and rotations live on both devices. An
 //! operation runs on the device of its layer, or on the other if what it needs lives there. Each row of a
 //! buffer knows where its newest content is, and moves when it is needed on the other device: once at
 //! each border between the devices.
 
-use super::pair::{Device, Operand, Operation, copy, load, operations};
+use super::pair::{Device, Handle, Operand, Operation, copy, load, operations};
 use super::{
     Backend, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View,
     Weight,
@@ -25,7 +26,10 @@ pub struct Split {
     devices: [Device; 2],
     name: Text,
     layers_on_first: usize,
-    /// The device of the layer at work.
+    /// Of these, the ones it does not take.
+    refused: Vec<usize>,
+    /// The layer at work, and its device.
+    layer: usize,
     here: usize,
     buffers: Vec<Content>,
     claimed_bytes: usize,
@@ -49,6 +53,8 @@ impl Split {
             name: text!("{} and {}", first.name(), rest.name()),
             devices: [Device::new(first), Device::new(rest)],
             layers_on_first,
+            refused: Vec::new(),
+            layer: usize::MAX,
             here: REST,
             buffers: Vec::new(),
             claimed_bytes: 0,
@@ -56,9 +62,20 @@ impl Split {
         }
     }
 
-    /// Which devices hold what belongs to the layer.
-    fn held(&self) -> [bool; 2] {
-        [self.here == FIRST, self.here == REST]
+    /// Loads what belongs to the layer at work. What the first device does not take goes to the other, and
+    /// so does all that follows of the layer.
+    fn place<T: Handle>(&mut self, take: &dyn Fn(&mut dyn Backend) -> Result<T>) -> Result<T> {
+        if self.here == FIRST {
+            match load(&mut self.devices, &[true, false], take) {
+                Err(error @ (Error::Unsupported(_) | Error::Limit(_))) => {
+                    log::info!("layer {} leaves {}: {error}", self.layer, self.name);
+                    memory::push(&mut self.refused, self.layer)?;
+                    self.here = REST;
+                }
+                done => return done,
+            }
+        }
+        load(&mut self.devices, &[false, true], take)
     }
 
     fn content(&mut self, view: View) -> &mut Content {
@@ -120,13 +137,11 @@ impl Backend for Split {
     }
 
     fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
-        let held = self.held();
-        load(&mut self.devices, &held, &|backend| backend.vector(tensor))
+        self.place(&|backend| backend.vector(tensor))
     }
 
     fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
-        let held = self.held();
-        load(&mut self.devices, &held, &|backend| backend.weight(experts))
+        self.place(&|backend| backend.weight(experts))
     }
 
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
@@ -137,8 +152,7 @@ impl Backend for Split {
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        let held = self.held();
-        load(&mut self.devices, &held, &|backend| backend.cache(shape))
+        self.place(&|backend| backend.cache(shape))
     }
 
     fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
@@ -146,8 +160,7 @@ impl Backend for Split {
     }
 
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        let held = self.held();
-        load(&mut self.devices, &held, &|backend| backend.routing(rows, used))
+        self.place(&|backend| backend.routing(rows, used))
     }
 
     fn seal(&mut self, rows: usize) -> Result<()> {
@@ -168,18 +181,24 @@ impl Backend for Split {
     }
 
     fn layer(&mut self, index: usize) {
-        self.here = if index < self.layers_on_first { FIRST } else { REST };
+        self.layer = index;
+        let is_first = index < self.layers_on_first && !self.refused.contains(&index);
+        self.here = if is_first { FIRST } else { REST };
         self.devices.iter_mut().for_each(|device| device.backend.layer(index));
     }
 
-    // Layers are loaded in order, so the caches of the first device come first on any device.
-
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        self.devices.iter().for_each(|device| device.backend.cached(positions, each));
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        for Device { backend, handles } in self.devices.iter().filter(|d| cache.held(&d.handles)) {
+            backend.cached(cache.on(handles), positions, each);
+        }
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
-        self.devices.iter_mut().for_each(|device| device.backend.restore(positions, fill));
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        for Device { backend, handles } in &mut self.devices {
+            if cache.held(handles) {
+                backend.restore(cache.on(handles), positions, fill);
+            }
+        }
     }
 
     fn read(&mut self, x: View) -> Result<&[f32]> {

@@ -309,12 +309,13 @@ impl Backend for Watch {
         self.device.backend.layer(index);
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        self.device.backend.cached(positions, each);
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        self.device.backend.cached(cache.on(&self.device.handles), positions, each);
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
-        self.device.backend.restore(positions, fill);
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        let cache = cache.on(&self.device.handles);
+        self.device.backend.restore(cache, positions, fill);
     }
 
     fn read(&mut self, x: View) -> Result<&[f32]> {

@@ -23,6 +23,18 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Rows made in memory.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn unnamed(
+        format: attar_kernels::Format,
+        sizes: &[usize],
+        bytes: alloc::vec::Vec<u8>,
+    ) -> Result<Self> {
+        let (kind, dims) = (TensorType::of(format), Dims::new(sizes));
+        let name = TensorName(Bytes::from_vec(alloc::vec::Vec::new())?);
+        Ok(Self { name, kind, dims, bytes: Bytes::from_vec(bytes)? })
+    }
+
     /// The encoding, for kernels.
     ///
     /// # Errors

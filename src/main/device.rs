@@ -78,7 +78,7 @@ impl FromStr for Layers {
 }
 
 /// Error of an operation, relative to its row's largest magnitude, that counts as a departure. The CPU
-/// rounds what it multiplies to 8 bits and a graphics device does not, and each goes on with its own
+/// rounds what it multiplies to 8 bits and a graphics device less or not, and each goes on with its own
 /// results; a kernel that is wrong shows errors of about 1.
 const DEPARTURE: f32 = 0.25;
 

@@ -17,7 +17,8 @@ pub enum GpuLayers {
 }
 
 impl Options {
-    /// A graphics device for the model of a file, the CPU beside it where it does not take all layers.
+    /// A graphics device for the model of a file, the CPU beside it for the layers it has no room for or
+    /// cannot run.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no device, or no room for one layer; those of [`Session::open`].
@@ -53,8 +54,11 @@ impl Options {
             return Err(Error::Device(what));
         }
         log::info!("{} of {all} layers on {}", count.min(all), device.name());
+        let whole = || Ok::<Box<dyn Backend>, Error>(boxed(device.planner())?);
+        // What the device does not take runs on the CPU.
+        let takes_all = count > all && Session::plan_on(gguf, self, &whole).is_ok();
         let device = boxed(device)?;
-        if count > all {
+        if takes_all {
             return Ok(device);
         }
         Ok(boxed(Split::new(device, self.cpu()?, count))?)

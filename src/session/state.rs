@@ -19,7 +19,8 @@ impl Session {
         if positions > self.position {
             return Err(Error::Position { position: positions, held: self.position });
         }
-        self.backend.cached(positions, each);
+        let caches = self.decoder.caches();
+        caches.for_each(|cache| self.backend.cached(cache, positions, each));
         Ok(())
     }
 
@@ -34,7 +35,8 @@ impl Session {
         if positions > context_len {
             return Err(Error::ContextFull { context_len, position: 0, more: positions });
         }
-        self.backend.restore(positions, fill);
+        let caches = self.decoder.caches();
+        caches.for_each(|cache| self.backend.restore(cache, positions, fill));
         self.position = positions;
         Ok(())
     }

@@ -308,12 +308,12 @@ impl Backend for Tape {
         self.caches.iter().map(KeyValues::bytes).sum()
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        self.caches.iter().for_each(|cache| cache.pieces(positions, each));
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        self.caches[cache.0 as usize].pieces(positions, each);
     }
 
-    fn restore(&mut self, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
-        self.caches.iter_mut().for_each(|cache| cache.pieces_mut(positions, fill));
+    fn restore(&mut self, cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8])) {
+        self.caches[cache.0 as usize].pieces_mut(positions, fill);
     }
 
     fn write(&mut self, out: View, values: &[f32]) {

@@ -31,13 +31,16 @@ pub(crate) struct Watched {
     pub(crate) spoiled: usize,
     /// The call of `read` that fails, from 1.
     pub(crate) failing: usize,
+    /// The layer whose keys and values it does not take.
+    pub(crate) refused: Option<usize>,
+    layer: usize,
 }
 
 impl Watched {
     /// The CPU of these options, so far without fault.
     pub(crate) fn cpu(options: &Options) -> Self {
         let inner = options.cpu().expect("a CPU");
-        Self { inner, counts: Arc::default(), spoiled: 0, failing: 0 }
+        Self { inner, counts: Arc::default(), spoiled: 0, failing: 0, refused: None, layer: 0 }
     }
 }
 
@@ -62,8 +65,20 @@ impl Backend for Watched {
         self.inner.cache_bytes()
     }
 
-    fn cached(&self, positions: usize, each: &mut dyn FnMut(&[u8])) {
-        self.inner.cached(positions, each);
+    fn layer(&mut self, index: usize) {
+        self.layer = index;
+        self.inner.layer(index);
+    }
+
+    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
+        if self.refused == Some(self.layer) {
+            return Err(Error::Unsupported("such keys and values".into()));
+        }
+        self.inner.cache(shape)
+    }
+
+    fn cached(&self, cache: Cache, positions: usize, each: &mut dyn FnMut(&[u8])) {
+        self.inner.cached(cache, positions, each);
     }
 
     fn swiglu(&mut self, gate: View, up: View) {
@@ -84,12 +99,10 @@ impl Backend for Watched {
         vector(tensor: &Tensor) -> Result<Weight>;
         weight(experts: &[Tensor]) -> Result<Weight>;
         buffer(rows: usize, width: usize) -> Result<View>;
-        cache(shape: CacheShape) -> Result<Cache>;
         rotary(shape: RotaryShape) -> Result<Rotary>;
         routing(rows: usize, used: usize) -> Result<Routing>;
         seal(rows: usize) -> Result<()>;
-        layer(index: usize);
-        restore(positions: usize, fill: &mut dyn FnMut(&mut [u8]));
+        restore(cache: Cache, positions: usize, fill: &mut dyn FnMut(&mut [u8]));
         write(out: View, values: &[f32]);
         embed(out: View, table: Weight, ids: &[u32]);
         matmul(out: View, w: Weight, x: View);

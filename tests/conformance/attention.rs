@@ -230,19 +230,23 @@ fn open<'a>(device: &Device, references: &'a [Reference]) -> (Box<dyn Backend>, 
     (backend, cases)
 }
 
-fn saved(backend: &mut dyn Backend, positions: usize) -> Vec<u8> {
+fn saved(backend: &mut dyn Backend, cases: &[Case<'_>], positions: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    backend.cached(positions, &mut |piece| bytes.extend_from_slice(piece));
+    for case in cases {
+        backend.cached(case.cache, positions, &mut |piece| bytes.extend_from_slice(piece));
+    }
     bytes
 }
 
-fn restore(backend: &mut dyn Backend, positions: usize, bytes: &[u8]) {
+fn restore(backend: &mut dyn Backend, cases: &[Case<'_>], positions: usize, bytes: &[u8]) {
     let mut rest = bytes;
-    backend.restore(positions, &mut |piece| {
-        let (own, after) = rest.split_at(piece.len());
-        piece.copy_from_slice(own);
-        rest = after;
-    });
+    for case in cases {
+        backend.restore(case.cache, positions, &mut |piece| {
+            let (own, after) = rest.split_at(piece.len());
+            piece.copy_from_slice(own);
+            rest = after;
+        });
+    }
     assert!(rest.is_empty(), "a device takes as many bytes as another gave");
 }
 
@@ -257,12 +261,12 @@ fn attention_and_caches_that_change_devices() {
         let (mut backend, cases) = open(device, references);
         cases.iter().for_each(|case| store_all(device, &mut *backend, case));
         settle(&mut *backend, &cases);
-        let bytes = saved(&mut *backend, context_len);
+        let bytes = saved(&mut *backend, &cases, context_len);
         assert_eq!(bytes.len(), backend.cache_bytes(), "{}", device.name);
         for case in &cases {
             check_attention(device, &mut *backend, case);
         }
-        check_pieces(device, &mut *backend, &bytes);
+        check_pieces(device, &mut *backend, &cases, &bytes);
         let fitting = references.iter().filter(|r| fits(device, r));
         if device.keeps_formats {
             check_against_cpu(device, &all[0], &bytes, fitting.collect(), context_len);
@@ -278,15 +282,19 @@ fn settle(backend: &mut dyn Backend, cases: &[Case<'_>]) {
 }
 
 /// Fewer positions are a part of each piece, and what is restored comes back.
-fn check_pieces(device: &Device, backend: &mut dyn Backend, bytes: &[u8]) {
+fn check_pieces(device: &Device, backend: &mut dyn Backend, cases: &[Case<'_>], bytes: &[u8]) {
     let positions = 7;
-    let first = saved(backend, positions);
+    let first = saved(backend, cases, positions);
     let other: Vec<u8> = first.iter().rev().copied().collect();
-    restore(backend, positions, &other);
-    assert!(saved(backend, positions) == other, "{}: cached after restore", device.name);
-    restore(backend, positions, &first);
+    restore(backend, cases, positions, &other);
+    assert!(saved(backend, cases, positions) == other, "{}: cached after restore", device.name);
+    restore(backend, cases, positions, &first);
     let context_len = bytes.len() / (first.len() / positions);
-    assert!(saved(backend, context_len) == bytes, "{}: other positions changed", device.name);
+    assert!(
+        saved(backend, cases, context_len) == bytes,
+        "{}: other positions changed",
+        device.name
+    );
 }
 
 /// The CPU's keys and values differ from the device's by the rounding to f16 alone, and taken on by the
@@ -305,12 +313,16 @@ fn check_against_cpu(
     target.seal(ROWS_MAX).unwrap_or_else(|e| panic!("{}: {e}", device.name));
     of_cpu.iter().for_each(|case| store_all(cpu, &mut *source, case));
     settle(&mut *source, &of_cpu);
-    let own = saved(&mut *source, context_len);
+    let own = saved(&mut *source, &of_cpu, context_len);
     assert_eq!(own.len(), bytes.len(), "{}: cached bytes", device.name);
     let same = own.iter().zip(bytes).filter(|(a, b)| a == b).count();
     println!("{}: {same} of {} cached bytes are the CPU's", device.name, own.len());
-    restore(&mut *target, context_len, &own);
-    assert!(saved(&mut *target, context_len) == own, "{}: the CPU's cache", device.name);
+    restore(&mut *target, &of_device, context_len, &own);
+    assert!(
+        saved(&mut *target, &of_device, context_len) == own,
+        "{}: the CPU's cache",
+        device.name
+    );
     for case in &of_device {
         check_attention(device, &mut *target, case);
     }
@@ -327,16 +339,16 @@ fn cached_pieces_are_as_long_as_restored_ones() {
         let shape =
             CacheShape { sequences, context_len, heads, query_heads, key_len, value_len, format };
         let mut backend = device.open();
-        backend.cache(shape).expect("a cache");
+        let cache = backend.cache(shape).expect("a cache");
         backend.seal(1).unwrap_or_else(|e| panic!("{}: {e}", device.name));
         for positions in [context_len, 3, 0] {
             let (mut given, mut taken) = (Vec::new(), Vec::new());
-            backend.restore(positions, &mut |piece| {
+            backend.restore(cache, positions, &mut |piece| {
                 let number = taken.len() as u8;
                 piece.iter_mut().enumerate().for_each(|(i, byte)| *byte = number ^ i as u8);
                 taken.push(piece.to_vec());
             });
-            backend.cached(positions, &mut |piece| given.push(piece.to_vec()));
+            backend.cached(cache, positions, &mut |piece| given.push(piece.to_vec()));
             assert!(given == taken, "{}: {positions} positions", device.name);
             assert_eq!(given.len(), sequences * heads * 2, "{}", device.name);
         }

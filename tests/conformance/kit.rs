@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Half a unit in the last place of 1: what one rounding costs, relatively.
 pub(crate) const EPSILON: f64 = 1.0 / (1u64 << 24) as f64;
+/// A unit in the last place of 1 in f16, and what f16 may lose of its own below 2^-14 where rows reach 2^14.
+const HALF: f64 = 1.0 / (1 << 10) as f64;
+const TINY_HALF: f64 = 1.0 / (1u64 << 28) as f64;
 /// What results may lose where a device flushes numbers below the normal ones to zero.
 pub(crate) const TINY: f64 = 1.2e-38;
 /// Bytes of a binding of the device that splits matrices; 16 rows of 256 f32 are one piece.
@@ -18,11 +21,35 @@ pub(crate) const SMALL_BINDING: usize = 16384;
 /// What lies around a view; no operation may change it, nor take it in.
 const AROUND: f32 = f32::NAN;
 
+/// What a device does with the inputs of products with block formats. Those of floats it takes as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    Exact,
+    /// Rounds them to 8 bits, 256 at a time.
+    Bytes,
+    /// Rounds a few rows to 8 bits, 32 at a time, where the matrix has 4 rows or more for each of its
+    /// columns; multiplies many in f16.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "of graphics devices"))]
+    Graphics {
+        bytes: bool,
+        halves: bool,
+    },
+}
+
+/// What a product may lose beyond the rounding of f32.
+#[derive(Clone, Copy)]
+pub(crate) enum Rounding {
+    None,
+    /// Of inputs, under one scale for so many.
+    Bytes(usize),
+    /// Of inputs and weights, once they are near 2^15.
+    Halves,
+}
+
 /// A device to be tested.
 pub(crate) struct Device {
     pub(crate) name: String,
-    /// Inputs of products with block formats are rounded to 8 bits.
-    pub(crate) rounds_inputs: bool,
+    pub(crate) arithmetic: Arithmetic,
     /// Keys and values are in the format asked for.
     pub(crate) keeps_formats: bool,
     /// Bytes a buffer may have.
@@ -33,6 +60,18 @@ pub(crate) struct Device {
 impl Device {
     pub(crate) fn open(&self) -> Box<dyn Backend> {
         (self.open)()
+    }
+
+    /// How it rounds in products with `rows` rows of input, each for `shared` rows of output.
+    pub(crate) fn rounding(&self, weights: &Weights, rows: usize, shared: usize) -> Rounding {
+        let wide = weights.rows * shared >= 4 * weights.cols;
+        match self.arithmetic {
+            _ if weights.format.info().is_float() => Rounding::None,
+            Arithmetic::Bytes => Rounding::Bytes(SUPERBLOCK),
+            Arithmetic::Graphics { bytes: true, .. } if rows <= 4 && wide => Rounding::Bytes(32),
+            Arithmetic::Graphics { halves: true, .. } if rows > 4 => Rounding::Halves,
+            _ => Rounding::None,
+        }
     }
 
     /// Loads weights, or nothing where the device says that a piece of them does not fit its bindings.
@@ -54,7 +93,7 @@ impl Device {
 pub(crate) fn devices() -> Vec<Device> {
     let cpus = kernels::available().map(|isa| Device {
         name: format!("cpu {}", isa.name()),
-        rounds_inputs: true,
+        arithmetic: Arithmetic::Bytes,
         keeps_formats: true,
         buffer_bytes: usize::MAX,
         open: Box::new(move || {
@@ -78,7 +117,7 @@ fn tape() -> Option<Device> {
     let options = TapeOptions { threads: 2, ..TapeOptions::default() };
     Some(Device {
         name: "tape".to_owned(),
-        rounds_inputs: false,
+        arithmetic: Arithmetic::Exact,
         keeps_formats: false,
         buffer_bytes: usize::MAX,
         open: Box::new(move || Box::new(Tape::new(options).expect("a tape"))),
@@ -99,9 +138,14 @@ fn graphics() -> Vec<Device> {
         println!("skipped: no graphics device and no driver that stands for one");
         return Vec::new();
     }
+    let arithmetic = |options: &GpuOptions| {
+        let gpu = Gpu::open(options).expect("a listed device opens");
+        let has = |name: &str| gpu.info().features.contains(&name);
+        Arithmetic::Graphics { bytes: has("dot4I8Packed"), halves: has("f16") }
+    };
     let device = |name: &str, options: GpuOptions| Device {
         name: name.to_owned(),
-        rounds_inputs: false,
+        arithmetic: arithmetic(&options),
         keeps_formats: true,
         buffer_bytes: options.binding_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
         open: Box::new(move || Box::new(Gpu::open(&options).expect("a listed device opens"))),
@@ -124,6 +168,9 @@ pub(crate) struct Weights {
     pub(crate) value: Vec<f64>,
     /// `|scale * code| + |min|`: devices may add the two apart, and round each.
     pub(crate) size: Vec<f64>,
+    /// Of each row, more than its largest weight: what 256 codes under the largest scale reach, and the
+    /// largest minimum.
+    reach: Vec<f64>,
 }
 
 impl Weights {
@@ -139,15 +186,20 @@ impl Weights {
                 random.gauss_vec(cols).into_iter().map(move |w| factor * (w + 0.3))
             })
             .collect();
+        Self::of(format, [experts, rows, cols], &values)
+    }
+
+    /// `values` as near as the format has them.
+    pub(crate) fn of(format: Format, [_, rows, cols]: [usize; 3], values: &[f32]) -> Self {
         let info = format.info();
         let mut bytes = vec![0; info.row_bytes(values.len())];
-        info.quantize(&values, &mut bytes);
-        let (mut value, mut size) = (Vec::new(), Vec::new());
+        info.quantize(values, &mut bytes);
+        let (mut value, mut size, mut reach) = (Vec::new(), Vec::new(), Vec::new());
         for row in bytes.chunks_exact(info.row_bytes(cols)) {
-            exact(format, cols, row, &mut value, &mut size);
+            reach.push(exact(format, cols, row, &mut value, &mut size));
         }
         let tensors = tensors(format, &[cols, rows], &bytes);
-        Self { format, rows, cols, tensors, value, size }
+        Self { format, rows, cols, tensors, value, size, reach }
     }
 
     /// Product of row `row` of expert `expert` with `x`, and how far a device may be from it.
@@ -156,20 +208,29 @@ impl Weights {
         expert: usize,
         row: usize,
         x: &[f32],
-        rounds_inputs: bool,
+        rounding: Rounding,
     ) -> (f64, f64) {
         let start = (expert * self.rows + row) * self.cols;
         let (mut sum, mut size, mut rounded) = (0.0, 0.0, 0.0);
-        for (b, x) in x.chunks(SUPERBLOCK).enumerate() {
-            // The largest of 256 inputs has code 127, and an input is off by half a code at most.
+        // Of a number, and of the largest of its row or, of inputs, its chunk.
+        let (chunk, of_own, of_input, of_weight) = match rounding {
+            Rounding::None => (x.len(), 0.0, 0.0, 0.0),
+            // The largest input has code 127, and an input is off by half a code at most.
+            Rounding::Bytes(len) => (len, 0.0, 1.0 / 254.0, 0.0),
+            // A unit in the last place, as WGSL lets a driver cut off; and numbers 2^28 times smaller than
+            // the largest of their row have become too small for f16, which it may flush.
+            Rounding::Halves => (x.len(), HALF, TINY_HALF, TINY_HALF),
+        };
+        let least = self.reach[expert * self.rows + row] * of_weight;
+        for (b, x) in x.chunks(chunk).enumerate() {
             let max = x.iter().fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
-            let off =
-                if rounds_inputs && !self.format.info().is_float() { max / 254.0 } else { 0.0 };
             for (i, x) in x.iter().enumerate() {
-                let (at, x) = (start + b * SUPERBLOCK + i, f64::from(*x));
-                sum += self.value[at] * x;
-                size += self.size[at] * (x.abs() + off);
-                rounded += self.value[at].abs() * off;
+                let (at, x) = (start + b * chunk + i, f64::from(*x));
+                let w = self.value[at];
+                let (w_off, x_off) = (w.abs() * of_own + least, x.abs() * of_own + max * of_input);
+                sum += w * x;
+                size += (self.size[at] + w_off) * (x.abs() + x_off);
+                rounded += w.abs() * x_off + x.abs() * w_off + w_off * x_off;
             }
         }
         // n terms of a sum are rounded n times at most in any order; a product, its scale, its minimum and
@@ -178,16 +239,23 @@ impl Weights {
     }
 }
 
-/// Appends a row's weights and their sizes.
-fn exact(format: Format, cols: usize, row: &[u8], value: &mut Vec<f64>, size: &mut Vec<f64>) {
+/// Appends a row's weights and their sizes; what its weights reach.
+fn exact(
+    format: Format,
+    cols: usize,
+    row: &[u8],
+    value: &mut Vec<f64>,
+    size: &mut Vec<f64>,
+) -> f64 {
     let info = format.info();
     if info.is_float() {
         let mut values = vec![0.0; cols];
         info.dequantize(row, &mut values);
         value.extend(values.iter().map(|w| f64::from(*w)));
         size.extend(values.iter().map(|w| f64::from(w.abs())));
-        return;
+        return 0.0; // floats are not rounded
     }
+    let (mut scale, mut least) = (0.0, 0.0);
     let mut block = Superblock::ZERO;
     for (b, bytes) in row.chunks(info.superblock_bytes()).enumerate() {
         info.unpack(bytes, &mut block);
@@ -198,8 +266,11 @@ fn exact(format: Format, cols: usize, row: &[u8], value: &mut Vec<f64>, size: &m
                 (f64::from(block.scale[group]) * code, f64::from(block.min[group]));
             value.push(product - min);
             size.push(product.abs() + min.abs());
+            scale = f64::max(scale, f64::from(block.scale[group].abs()));
+            least = f64::max(least, min.abs());
         }
     }
+    256.0 * scale + least
 }
 
 /// As many tensors of `dims` as `bytes` are, through a file that is gone at once.

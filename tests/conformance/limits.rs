@@ -46,6 +46,21 @@ fn what_does_not_fit_is_a_limit() {
 }
 
 #[test]
+fn more_experts_than_can_be_chosen_among_are_unsupported() {
+    if !devices().iter().any(|device| device.name.starts_with("gpu")) {
+        return;
+    }
+    let stack = Weights::random(Format::F32, [1025, 1, 8], &mut Random(32));
+    let mut gpu = Gpu::open(&GpuOptions::default()).expect("a listed device opens");
+    let error = gpu.weight(&stack.tensors).expect_err("one expert too many");
+    assert!(
+        matches!(error, Error::Unsupported(_)) && error.to_string().contains("1024"),
+        "{error}"
+    );
+    gpu.weight(&stack.tensors[1..]).expect("as many as can be");
+}
+
+#[test]
 fn heads_that_shaders_cannot_read_are_unsupported() {
     if !devices().iter().any(|device| device.name.starts_with("gpu")) {
         return;

@@ -1,4 +1,5 @@
 //! A graphics device: which there are, opening one, and turning its errors into values.
+#![allow(unsafe_code, reason = "only the interface below says whether bytes are multiplied")]
 
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,12 @@ pub(super) struct Device {
     pub(super) queue: wgpu::Queue,
     pub(super) info: DeviceInfo,
     pub(super) subgroups: bool,
+    /// Whether its instructions multiply bytes four at a time.
+    pub(super) byte_products: bool,
+    /// Whether shaders have f16.
+    pub(super) halves: bool,
+    /// Whether they have units for matrices of the size that `shaders/tile/matrices.wgsl` multiplies.
+    pub(super) matrices: bool,
     pub(super) binding_bytes_max: u64,
     /// The first error that came outside a scope.
     failure: Arc<Mutex<Option<String>>>,
@@ -47,6 +54,18 @@ pub(super) struct Device {
 /// Room is looked for in pieces of this size, and never for more than any device has.
 const ROOM_STEP_BYTES: u64 = 1 << 28;
 const ROOM_BYTES_MAX: u64 = 1 << 40;
+
+/// As Vulkan numbers its versions.
+const VULKAN_1_3: u32 = 1 << 22 | 3 << 12;
+
+const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
+/// Names of features.
+const BYTE_PRODUCTS: &str = "dot4I8Packed";
+const HALVES: &str = "f16";
+const MATRICES: &str = "cooperative matrices";
 
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -69,7 +88,13 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         wgpu::DeviceType::Cpu => "program",
         wgpu::DeviceType::Other => "other",
     };
-    let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+    let has = |feature| adapter.features().contains(feature);
+    let features = [
+        (has(wgpu::Features::SUBGROUP), "subgroups"),
+        (has(wgpu::Features::SHADER_F16), HALVES),
+        (has_byte_products(adapter), BYTE_PRODUCTS),
+        (has(MATRIX_FEATURES) && has_matrices(adapter), MATRICES),
+    ];
     DeviceInfo {
         name: info.name,
         interface: info.backend.to_string(),
@@ -77,7 +102,44 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         binding_bytes_max: limits.max_storage_buffer_binding_size,
         buffer_bytes_max: limits.max_buffer_size,
-        features: if subgroups { vec!["subgroups"] } else { Vec::new() },
+        features: features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect(),
+    }
+}
+
+/// Whether 16 x 16 matrices of f16 are multiplied and added to f32, by subgroups of 32 lanes and no others.
+fn has_matrices(adapter: &wgpu::Adapter) -> bool {
+    let info = adapter.get_info();
+    let subgroups = [info.subgroup_min_size, info.subgroup_max_size];
+    are_of_size(subgroups, &adapter.cooperative_matrix_properties())
+}
+
+fn are_of_size(subgroups: [u32; 2], listed: &[wgpu::CooperativeMatrixProperties]) -> bool {
+    let size = wgpu::CooperativeMatrixProperties {
+        m_size: 16,
+        n_size: 16,
+        k_size: 16,
+        ab_type: wgpu::CooperativeScalarType::F16,
+        cr_type: wgpu::CooperativeScalarType::F32,
+        saturating_accumulation: false,
+    };
+    subgroups == [32; 2] && listed.contains(&size)
+}
+
+/// Whether `dot4I8Packed` is an instruction. Vulkan has it from 1.3 on; of the other interfaces nobody says,
+/// and there it may be many instructions.
+fn has_byte_products(adapter: &wgpu::Adapter) -> bool {
+    #[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        // SAFETY: the adapter is looked at and not touched.
+        let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() };
+        vulkan.is_some_and(|adapter| {
+            adapter.physical_device_capabilities().properties().api_version >= VULKAN_1_3
+        })
+    }
+    #[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let _ = adapter;
+        false
     }
 }
 
@@ -87,7 +149,8 @@ pub(super) fn devices() -> Vec<DeviceInfo> {
 }
 
 impl Device {
-    pub(super) fn open(options: &GpuOptions) -> Result<Self> {
+    /// `experimental`: with what may turn out not to work.
+    pub(super) fn open(options: &GpuOptions, experimental: bool) -> Result<Self> {
         let mut adapters = adapters();
         let count = adapters.len();
         let is_hardware = |a: &wgpu::Adapter| a.get_info().device_type != wgpu::DeviceType::Cpu;
@@ -102,15 +165,26 @@ impl Device {
         }
         let adapter = adapters.swap_remove(index);
         let mut info = describe(&adapter);
-        let (mut limits, mut features) = (adapter.limits(), wgpu::Features::SUBGROUP);
+        let (mut limits, mut features) =
+            (adapter.limits(), wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
         if options.baseline {
             (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
             info.features.clear();
+        }
+        info.features.retain(|feature| experimental || *feature != MATRICES);
+        let [byte_products, halves, matrices] =
+            [BYTE_PRODUCTS, HALVES, MATRICES].map(|name| info.features.contains(&name));
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices {
+            features |= MATRIX_FEATURES;
+            // SAFETY: of the experimental features this one is used, and not before its results were right.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let features = features & adapter.features();
         let descriptor = wgpu::DeviceDescriptor {
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features,
             ..Default::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
@@ -124,7 +198,17 @@ impl Device {
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_bytes_max = options.binding_bytes_max.map_or(most, |bytes| bytes.min(most));
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
-        Ok(Self { device, queue, info, subgroups, binding_bytes_max, failure })
+        Ok(Self {
+            device,
+            queue,
+            info,
+            subgroups,
+            byte_products,
+            halves,
+            matrices,
+            binding_bytes_max,
+            failure,
+        })
     }
 
     /// Runs what makes something on the device; an error there is this function's.
@@ -198,4 +282,31 @@ fn note(failure: &Mutex<Option<String>>, why: &str) {
 
 fn failed(why: &str) -> Error {
     Error::Device(why.to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::CooperativeScalarType::{F16, F32};
+
+    #[test]
+    fn matrices_of_another_size_or_kind_are_left_alone() {
+        let right = wgpu::CooperativeMatrixProperties {
+            m_size: 16,
+            n_size: 16,
+            k_size: 16,
+            ab_type: F16,
+            cr_type: F32,
+            saturating_accumulation: false,
+        };
+        let mut others = [right; 6];
+        (others[0].m_size, others[1].n_size, others[2].k_size) = (8, 8, 8);
+        (others[3].ab_type, others[4].cr_type) = (F32, F16);
+        others[5].saturating_accumulation = true;
+        assert!(!are_of_size([32; 2], &[]) && !are_of_size([32; 2], &others));
+        assert!(are_of_size([32; 2], &[others[0], right]));
+        for subgroups in [[8, 8], [16, 32], [32, 64], [64, 64]] {
+            assert!(!are_of_size(subgroups, &[right]), "{subgroups:?}");
+        }
+    }
 }

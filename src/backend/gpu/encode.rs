@@ -3,16 +3,19 @@
 use super::Gpu;
 use super::layout::{self, UNIT};
 use super::memory::{Id, Matrix, Part, Piece};
-use super::shaders::{Id as Shader, Key};
+use super::shaders::{Id as Shader, Key, LANES, Way};
 use super::steps::{Heads, Op, Place, Product, Products, Step};
 use crate::Result;
-use crate::backend::{NormKind, Pairing, RouteShape, Routing, View, Weight};
+use crate::backend::{NormKind, NormShape, Pairing, RouteShape, Routing, View, Weight};
 use attar_kernels::Format;
 
 /// Stands for a vector that is not there.
 const NONE: u32 = u32::MAX;
 /// Rows of input up to which a product reads the matrix once a row; beyond, in tiles.
 pub(super) const MATVEC_ROWS_MAX: usize = 4;
+/// Rows of matrices for each of their columns from which on it pays to round their input in a step of its
+/// own. A layer's gate and up have them, and the head; no more is dispatched for the sake of fewer.
+const QUANTIZED_ROWS_MIN: usize = 4;
 /// Positions of a part of attention, and workgroups from which on there are no parts.
 const PART_LEN: usize = 256;
 const WORKGROUPS: usize = 512;
@@ -48,10 +51,17 @@ pub(super) fn parts(rows: usize, query_heads: usize, positions: usize) -> usize 
 impl Gpu {
     pub(super) fn encode(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Products(products) => self.products(products),
-            Step::Place(place) => self.place(place),
-            Step::Single(op) => self.single(op),
+            Step::Products(products) => {
+                self.products(&products)?;
+                let is_out = |x: View| products.each().iter().any(|p| p.out.buffer == x.buffer);
+                self.quantized = self.quantized.filter(|x| !is_out(*x));
+                return Ok(());
+            }
+            Step::Place(place) => self.place(place)?,
+            Step::Single(op) => self.single(op)?,
         }
+        self.quantized = None;
+        Ok(())
     }
 
     /// Start and stride of a view.
@@ -70,16 +80,49 @@ impl Gpu {
         self.memory.rows(view).id
     }
 
-    fn products(&mut self, products: Products) -> Result<()> {
-        let Products { each: [first, ..], routing, .. } = products;
-        let takes_rows = self.memory.input_rows(first.out, routing) <= MATVEC_ROWS_MAX;
-        for piece in 0..self.memory.matrix(first.w).pieces.len() {
-            match takes_rows {
-                true => self.matvec(&products, piece)?,
-                false => self.matmul(&products, piece)?,
-            }
+    fn products(&mut self, products: &Products) -> Result<()> {
+        let Products { each: [first, ..], x, routing, .. } = *products;
+        let pieces = 0..self.memory.matrix(first.w).pieces.len();
+        if self.memory.input_rows(first.out, routing) > MATVEC_ROWS_MAX {
+            return pieces.into_iter().try_for_each(|piece| self.matmul(products, piece));
         }
-        Ok(())
+        let input = match self.takes_bytes(products) {
+            true => self.quantize(products)?,
+            false => Input {
+                way: Way::Floats,
+                id: self.id(x),
+                at: self.at_fours(x),
+                norm: products.norm,
+            },
+        };
+        pieces.into_iter().try_for_each(|piece| self.matvec(products, input, piece))
+    }
+
+    /// Whether it pays to round the input of products.
+    fn takes_bytes(&self, products: &Products) -> bool {
+        let matrix = self.memory.matrix(products.each[0].w);
+        let rows: usize = products.each().iter().map(|p| p.out.rows * p.out.width).sum();
+        self.device.byte_products
+            && Way::Bytes.takes(matrix.format)
+            && rows >= QUANTIZED_ROWS_MIN * matrix.cols * products.x.rows
+    }
+
+    /// Rounds the input of products, unless that was done already.
+    fn quantize(&mut self, products: &Products) -> Result<Input> {
+        let Products { x, norm, .. } = *products;
+        let units = layout::units(x.width) as u32;
+        if norm.is_some() || self.quantized != Some(x) {
+            let weight = norm.and_then(|n| n.weight).map_or(0, |w| self.memory.vector(w) / 4);
+            let params = Params::new(&self.at_fours(x))
+                .push(&[units, x.width as u32, weight])
+                .float(norm.map_or(0.0, |n| n.eps));
+            let key = Key::new(Shader::Quantize, None).when(norm.is_some(), "NORM");
+            let buffers = [self.id(x), self.fixed.vectors, self.fixed.quantized];
+            self.dispatch(&key, &buffers, &params, [units.div_ceil(LANES), x.rows as u32, 1])?;
+            self.quantized = if norm.is_none() { Some(x) } else { None };
+        }
+        let stride = units * (layout::QUANTIZED_BYTES / 16) as u32;
+        Ok(Input { way: Way::Bytes, id: self.fixed.quantized, at: [0, stride], norm: None })
     }
 
     /// The part of a product that one piece makes, as `matvec` reads it.
@@ -93,8 +136,9 @@ impl Gpu {
         [p, q, r, s, out + row, stride, rows, stack, expert, end, bias, blocks]
     }
 
-    fn matvec(&mut self, products: &Products, piece: usize) -> Result<()> {
-        let Products { each, count, x, norm, gated, add, routing } = *products;
+    fn matvec(&mut self, products: &Products, input: Input, piece: usize) -> Result<()> {
+        let Products { each, count, x, gated, add, routing, .. } = *products;
+        let Input { way, id, at, norm } = input;
         let matrix = self.memory.matrix(each[0].w);
         let Matrix { format, cols, .. } = *matrix;
         let buffer = matrix.pieces[piece].buffer;
@@ -115,18 +159,19 @@ impl Gpu {
         let slots = each[0].out.rows;
         let used = if routing.is_some() { slots / x.rows } else { 1 };
         let params = params
-            .push(&self.at_fours(x))
+            .push(&at)
             .push(&[units, cols as u32, weight])
             .float(norm.map_or(0.0, |n| n.eps))
             .push(&[u32::from(add), used as u32]);
         let key = self
             .weighing(Shader::Matvec, format, cols)
+            .by(way)
             .when(norm.is_some(), "NORM")
             .when(gated, "GATED")
             .when(routing.is_some(), "EXPERTS");
         let routes = routing.map_or(self.fixed.dummy, |r| self.memory.routings[r.0 as usize].id);
         let out = |i: usize| self.id(each[if i < count && !gated { i } else { 0 }].out);
-        let buffers = [buffer, self.id(x), self.fixed.vectors, routes, out(0), out(1), out(2)];
+        let buffers = [buffer, id, self.fixed.vectors, routes, out(0), out(1), out(2)];
         self.dispatch(&key, &buffers, &params, grid(blocks, slots as u32))
     }
 
@@ -150,7 +195,14 @@ impl Gpu {
             .push(&self.at_fours(x))
             .push(&[layout::units(cols) as u32, cols as u32, bias, u32::from(add)])
             .push(&[stack as u32, expert, order, starts, columns / x.rows as u32]);
-        let key = self.weighing(Shader::Matmul, format, cols).when(routes.is_some(), "EXPERTS");
+        let way = match &self.device {
+            _ if !Way::Halves.takes(format) => Way::Singles,
+            device if device.matrices => Way::Matrices,
+            device if device.halves => Way::Halves,
+            _ => Way::Singles,
+        };
+        let key = self.weighing(Shader::Matmul, format, cols).by(way);
+        let key = key.when(routes.is_some(), "EXPERTS");
         let routes = routes.map_or(self.fixed.dummy, |r| r.id);
         let buffers = [buffer, self.id(x), self.fixed.vectors, routes, self.id(product.out)];
         self.dispatch(&key, &buffers, &params, [rows.div_ceil(64), columns.div_ceil(64), experts])
@@ -391,6 +443,17 @@ enum Other {
     Vector(u32),
     Experts(u32, Id),
     Factor(f32),
+}
+
+/// The input of products as `matvec` reads it.
+#[derive(Clone, Copy)]
+struct Input {
+    way: Way,
+    id: Id,
+    /// Start and stride, in 16 bytes.
+    at: [u32; 2],
+    /// What it still goes through.
+    norm: Option<NormShape>,
 }
 
 /// `blocks` workgroups as a grid of rows, one layer a slot.

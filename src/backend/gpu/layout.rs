@@ -7,6 +7,8 @@ use attar_kernels::{Format, FormatInfo, SUPERBLOCK, Superblock};
 
 /// Weights of a unit.
 pub(super) const UNIT: usize = 32;
+/// Bytes of a unit of inputs in bytes: codes, their scale and sums.
+pub(super) const QUANTIZED_BYTES: usize = 48;
 /// Planes at most.
 pub(super) const PLANES: usize = 4;
 /// Rows after which every plane is at a multiple of 4 bytes, whatever the format.

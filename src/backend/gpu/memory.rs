@@ -3,6 +3,7 @@
 
 use super::cache::KeyValues;
 use super::device::Device;
+use super::encode::MATVEC_ROWS_MAX;
 use super::layout::{self, PLANES, ROWS_STEP, UNIT};
 use crate::backend::{RotaryShape, Routing, View, Weight, matrix_shape};
 use crate::gguf::Tensor;
@@ -231,6 +232,17 @@ impl Memory {
     /// The buffer of all vectors: call once, after the last was added.
     pub(super) fn claim_vectors(&mut self) -> Id {
         self.claim(self.vectors.len() as u64 * 4)
+    }
+
+    /// Bytes of the widest inputs of products with blocks, of batches of `rows`, once they are bytes.
+    pub(super) fn quantized_bytes(&self, rows: usize) -> u64 {
+        let widths = self.weights.iter().filter_map(|held| match held {
+            Held::Matrices(matrix) if !matrix.format.info().is_float() => Some(matrix.cols),
+            _ => None,
+        });
+        let used = self.routings.iter().map(|routes| routes.used).max().unwrap_or(1);
+        let units = layout::units(widths.max().unwrap_or(0)) * rows.min(MATVEC_ROWS_MAX) * used;
+        (units * layout::QUANTIZED_BYTES) as u64
     }
 
     /// Claims everything on the device and copies what is known already.

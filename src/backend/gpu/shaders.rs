@@ -15,6 +15,12 @@ enum Access {
 }
 use Access::{Read, Write};
 
+macro_rules! include_shader {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+    };
+}
+
 /// A shader: its text, and its buffers from binding 1 on; binding 0 is its parameters.
 pub(super) struct Shader {
     name: &'static str,
@@ -24,43 +30,83 @@ pub(super) struct Shader {
     /// Whether it sums over its workgroup; the number of its lanes is a constant then.
     reduces: bool,
     buffers: &'static [Access],
+    /// The ways it has; the first is for every device.
+    ways: &'static [Way],
+}
+
+/// How a shader does its work: a file that stands before it. What numbers a device multiplies best differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// There is one way.
+    Only,
+    /// Inputs of `matvec` as they are.
+    Floats,
+    /// Inputs of `matvec` rounded to bytes; of block formats.
+    Bytes,
+    /// Tiles of `matmul` in f32.
+    Singles,
+    /// Tiles of `matmul` in f16; of block formats.
+    Halves,
+    /// The same, multiplied by units for matrices.
+    Matrices,
+}
+
+impl Way {
+    /// What the text begins with, and the files.
+    fn source(self) -> [&'static str; 3] {
+        let lanes = include_shader!("tile/lanes");
+        match self {
+            Way::Only => ["", "", ""],
+            Way::Floats => ["", include_shader!("input/floats"), ""],
+            Way::Bytes => ["", include_shader!("input/bytes"), ""],
+            Way::Singles => ["", include_shader!("tile/singles"), lanes],
+            Way::Halves => ["enable f16;", include_shader!("tile/halves"), lanes],
+            Way::Matrices => [
+                "enable f16; enable wgpu_cooperative_matrix;",
+                include_shader!("tile/halves"),
+                include_shader!("tile/matrices"),
+            ],
+        }
+    }
+
+    /// Whether it is for weights of a format. Of floats nothing is rounded, on any device.
+    pub(super) fn takes(self, format: Format) -> bool {
+        let exact = matches!(self, Way::Only | Way::Floats | Way::Singles);
+        exact || !format.info().is_float()
+    }
 }
 
 macro_rules! shaders {
-    ($($id:ident $name:literal $weights:literal $reduces:literal [$($access:ident)*],)*) => {
+    ($($id:ident $name:literal $weights:literal $reduces:literal [$($access:ident)*] [$($way:ident)*],)*) => {
         /// All shaders, by the place of their row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(super) enum Id { $($id),* }
 
         pub(super) const SHADERS: &[Shader] = &[$(Shader {
             name: $name,
-            source: include_str!(concat!("../../../shaders/", $name, ".wgsl")),
+            source: include_shader!($name),
             weights: $weights,
             reduces: $reduces,
             buffers: &[$($access),*],
+            ways: &[$(Way::$way),*],
         }),*];
     };
 }
 
 shaders! {
-    Embed "embed" true false [Read Read Write],
-    Matvec "matvec" true true [Read Read Read Read Write Write Write],
-    Matmul "matmul" true false [Read Read Read Read Write],
-    Norm "norm" false true [Read Read Write],
-    Place "place" false true [Read Read Read Read Write Write Write Write],
-    Attention "attention" false true [Read Read Read Read Write Write],
-    Merge "merge" false false [Read Write],
-    Map "map" false false [Read Read Write],
-    Route "route" false true [Write Write],
-    Group "group" false false [Write],
-    Combine "combine" false false [Read Read Write],
-    Largest "largest" false false [Read Read Write],
-}
-
-macro_rules! include_shader {
-    ($name:literal) => {
-        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
-    };
+    Embed "embed" true false [Read Read Write] [Only],
+    Quantize "quantize" false true [Read Read Write] [Only],
+    Matvec "matvec" true true [Read Read Read Read Write Write Write] [Floats Bytes],
+    Matmul "matmul" true false [Read Read Read Read Write] [Singles Halves Matrices],
+    Norm "norm" false true [Read Read Write] [Only],
+    Place "place" false true [Read Read Read Read Write Write Write Write] [Only],
+    Attention "attention" false true [Read Read Read Read Write Write] [Only],
+    Merge "merge" false false [Read Write] [Only],
+    Map "map" false false [Read Read Write] [Only],
+    Route "route" false true [Write Write] [Only],
+    Group "group" false false [Write] [Only],
+    Combine "combine" false false [Read Read Write] [Only],
+    Largest "largest" false false [Read Read Write] [Only],
 }
 
 /// How a format's weights are read.
@@ -89,24 +135,27 @@ fn format_source(format: Format) -> [&'static str; 4] {
 }
 
 impl Shader {
-    /// The whole text for a format.
-    pub(super) fn text(&self, format: Option<Format>, subgroups: bool) -> String {
-        assert!(self.weights == format.is_some());
+    /// The whole text for a format and one of its ways.
+    fn text(&self, format: Option<Format>, way: Way, subgroups: bool) -> String {
+        assert!(self.weights == format.is_some() && self.ways.contains(&way));
         let reduce = match (self.reduces, subgroups) {
             (false, _) => "",
             (true, false) => include_shader!("reduce/workgroup"),
             (true, true) => include_shader!("reduce/subgroup"),
         };
         let format = format.map_or([""; 4], format_source);
-        [&[reduce], &format[..], &[self.source]].concat().join("\n")
+        let [directive, way, more] = way.source();
+        [&[directive, reduce], &format[..], &[way, more, self.source]].concat().join("\n")
     }
 }
 
-/// Which pipeline: the shader, a format where it reads weights, and constants that are not their default.
+/// Which pipeline: the shader, a format where it reads weights, the way, and constants that are not their
+/// default.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) shader: Id,
     pub(super) format: Option<Format>,
+    way: Way,
     /// Values of constants, in the order of [`CONSTANTS`]; `None` leaves the default.
     pub(super) constants: [Option<u32>; CONSTANTS.len()],
 }
@@ -117,7 +166,13 @@ const CONSTANTS: [&str; 8] =
 
 impl Key {
     pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
-        Self { shader, format, constants: Default::default() }
+        let way = SHADERS[shader as usize].ways[0];
+        Self { shader, format, way, constants: Default::default() }
+    }
+
+    /// The same in another way.
+    pub(super) fn by(self, way: Way) -> Self {
+        Self { way, ..self }
     }
 
     /// The same with a constant set.
@@ -134,7 +189,7 @@ impl Key {
 }
 
 /// Lanes of a workgroup that sums.
-const LANES: u32 = 64;
+pub(super) const LANES: u32 = 64;
 
 /// A pipeline and its place in the cache of bind groups.
 pub(super) struct Pipeline {
@@ -163,7 +218,7 @@ impl Pipelines {
 }
 
 fn build(device: &Device, shader: &Shader, key: &Key, index: usize) -> Pipeline {
-    let text = shader.text(key.format, device.subgroups);
+    let text = shader.text(key.format, key.way, device.subgroups);
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(shader.name),
         source: wgpu::ShaderSource::Wgsl(text.into()),
@@ -220,40 +275,48 @@ mod tests {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     /// Parses and validates without any device; says what is wrong in the shader's own lines.
-    fn validate(text: &str, subgroups: bool) -> Result<(), String> {
-        let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    fn validate(text: &str, way: Way, subgroups: bool) -> Result<(), String> {
         let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        capabilities.set(Capabilities::SUBGROUP, subgroups);
+        capabilities.set(Capabilities::SUBGROUP, subgroups || way == Way::Matrices);
+        let halves = matches!(way, Way::Halves | Way::Matrices);
+        capabilities.set(Capabilities::SHADER_FLOAT16, halves);
+        capabilities.set(Capabilities::COOPERATIVE_MATRIX, way == Way::Matrices);
+        let options =
+            naga::front::wgsl::Options { capabilities, ..naga::front::wgsl::Options::new() };
+        let module = naga::front::wgsl::Frontend::new_with_options(options).parse(text);
+        let module = module.map_err(|e| e.emit_to_string(text))?;
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator.validate(&module).map(|_| ()).map_err(|e| e.emit_to_string(text))
     }
 
     #[test]
-    fn every_shader_is_valid_for_every_format_with_and_without_subgroups() {
+    fn every_shader_is_valid_for_every_format_in_every_way() {
         let mut texts = 0;
-        for shader in SHADERS {
+        for (shader, way) in SHADERS.iter().flat_map(|s| s.ways.iter().map(move |way| (s, *way))) {
+            let formats = FORMATS.iter().filter(|info| way.takes(info.format));
             let formats: Vec<_> = match shader.weights {
-                true => FORMATS.iter().map(|info| Some(info.format)).collect(),
+                true => formats.map(|info| Some(info.format)).collect(),
                 false => vec![None],
             };
             for (format, subgroups) in formats.iter().flat_map(|f| [(*f, false), (*f, true)]) {
-                let text = shader.text(format, subgroups);
-                if let Err(why) = validate(&text, subgroups) {
-                    panic!("{} for {format:?}, subgroups {subgroups}:\n{why}", shader.name);
+                let text = shader.text(format, way, subgroups);
+                if let Err(why) = validate(&text, way, subgroups) {
+                    let name = shader.name;
+                    panic!("{name} for {format:?}, {way:?}, subgroups {subgroups}:\n{why}");
                 }
                 texts += 1;
             }
         }
         println!("{texts} texts are valid");
-        assert!(validate("fn main() -> u32 { return 1.5f; }", false).is_err());
+        assert!(validate("fn main() -> u32 { return 1.5f; }", Way::Only, false).is_err());
     }
 
     #[test]
     fn shaders_bind_no_more_than_every_device_allows() {
         let most = wgpu::Limits::default().max_storage_buffers_per_shader_stage as usize;
-        for shader in SHADERS {
+        for (shader, way) in SHADERS.iter().flat_map(|s| s.ways.iter().map(move |way| (s, *way))) {
             assert!(shader.buffers.len() <= most, "{} binds more than {most}", shader.name);
-            let bindings = shader.text(shader.weights.then_some(Format::F32), false);
+            let bindings = shader.text(shader.weights.then_some(Format::Q4_0), way, false);
             for (i, access) in shader.buffers.iter().enumerate() {
                 let access = if *access == Write { "read_write" } else { "read" };
                 let declared = format!("@binding({}) var<storage, {access}>", i + 1);
