@@ -101,6 +101,13 @@ impl Sequences {
         all.checked()
     }
 
+    /// Sequences as they are; those of less than two tokens are left out.
+    pub fn of(sequences: &[&[u32]]) -> Self {
+        let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
+        sequences.iter().for_each(|sequence| all.push(&[], sequence));
+        all
+    }
+
     /// The same in other tokens; a sequence ends before the first that `id` has none for, and is left out
     /// if less than two are left.
     pub(super) fn translate(&self, id: impl Fn(u32) -> Option<u32>) -> Self {

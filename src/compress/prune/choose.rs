@@ -156,7 +156,8 @@ fn best(worths: &[f64], count: usize) -> Vec<usize> {
 fn spread(worths: &[Vec<f64>], counts: &[usize], unit: usize) -> Vec<usize> {
     let sorted = worths.iter().map(|worths| {
         let total: f64 = worths.iter().sum();
-        let mut sorted: Vec<f64> = worths.iter().map(|worth| worth / total.max(f64::MIN_POSITIVE)).collect();
+        let mut sorted: Vec<f64> =
+            worths.iter().map(|worth| worth / total.max(f64::MIN_POSITIVE)).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         sorted
     });
