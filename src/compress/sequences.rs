@@ -101,11 +101,18 @@ impl Sequences {
         all.checked()
     }
 
+    /// Sequences as they are; those of less than two tokens are left out.
+    pub fn of(sequences: &[&[u32]]) -> Self {
+        let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
+        sequences.iter().for_each(|sequence| all.push(&[], sequence));
+        all
+    }
+
     /// Reads sequences as [`Sequences::to_ids`] writes them: one a line, the numbers of its tokens.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the line that is not made of numbers.
-    pub fn from_ids(text: &str) -> Result<Self> {
+    pub fn parse_ids(text: &str) -> Result<Self> {
         let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
         for (number, line) in text.lines().enumerate() {
             let ids: Result<Vec<u32>, _> = line.split_ascii_whitespace().map(str::parse).collect();

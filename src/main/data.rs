@@ -94,7 +94,7 @@ impl DataArgs {
             None => Err(Error::Invalid("--data is missing: a text, or self".into())),
             Some(Source::File(path)) if path.extension().is_some_and(|end| end == "ids") => {
                 let bytes = read_input(path)?;
-                let all = Sequences::from_ids(&String::from_utf8_lossy(&bytes));
+                let all = Sequences::parse_ids(&String::from_utf8_lossy(&bytes));
                 let all = all.map_err(|e| e.in_file(&path.display().to_string()))?;
                 Ok(all.split(self.tokens.map_or(usize::MAX, |count| count.0)).0)
             }

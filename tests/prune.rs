@@ -1,0 +1,389 @@
+//! What pruning leaves computes as before where what went did nothing, and what is worth least goes first.
+#![cfg(feature = "std")]
+
+mod common;
+
+use attar::bytes::Bytes;
+use attar::compress::prune::{
+    Cut, Pruned, Ranking, Request, Shape, Share, choose, drop_by_influence, drop_by_loss,
+    write_pruned,
+};
+use attar::compress::{Measure, Sequences, observe};
+use attar::gguf::write::{TensorPlan, Writer};
+use attar::gguf::{Value, ValueType};
+use attar::{Error, Format, Gguf, Options, Session};
+use common::{all_logits, any_ids, bits, own, shared};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn temporary() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("attar-prune-{}-{number}", std::process::id()))
+}
+
+/// What `write` writes, opened.
+fn made(write: impl FnOnce(&Path)) -> Gguf {
+    let path = temporary();
+    write(&path);
+    let bytes = std::fs::read(&path).expect("the file");
+    std::fs::remove_file(&path).expect("the file");
+    Gguf::parse(Bytes::from_vec(bytes).expect("memory")).expect("a model")
+}
+
+fn opened(name: &str) -> Gguf {
+    Gguf::open(&own(name)).expect("a model")
+}
+
+fn bundled() -> Gguf {
+    opened("models/attar-stories.gguf")
+}
+
+/// The model with weights changed by `change(name, values, length of a row)`, and perhaps a tensor more.
+fn changed(
+    gguf: &Gguf,
+    change: &dyn Fn(&str, &mut [f32], usize),
+    more: Option<(&str, &[f32])>,
+) -> Gguf {
+    made(|path| {
+        let plans = gguf.tensors().iter().map(|tensor| TensorPlan {
+            name: tensor.name.to_string(),
+            kind: tensor.kind,
+            dims: tensor.dims.to_vec(),
+        });
+        let added = more.map(|(name, values)| TensorPlan {
+            name: name.into(),
+            kind: attar::gguf::TensorType::of(Format::F32),
+            dims: vec![values.len()],
+        });
+        let plans: Vec<_> = plans.chain(added).collect();
+        let mut writer = Writer::create(path, gguf.metadata(), &plans).expect("a file");
+        for tensor in gguf.tensors() {
+            let info = tensor.format().expect("a format").info();
+            let len = tensor.row_len();
+            let mut values = vec![0.0; tensor.len()];
+            let mut bytes = tensor.bytes.to_vec();
+            let rows =
+                values.chunks_exact_mut(len).zip(tensor.bytes.chunks_exact(info.row_bytes(len)));
+            rows.for_each(|(row, bytes)| info.dequantize(bytes, row));
+            change(&tensor.name, &mut values, len);
+            let rows = values.chunks_exact(len).zip(bytes.chunks_exact_mut(info.row_bytes(len)));
+            rows.for_each(|(row, bytes)| info.quantize(row, bytes));
+            writer.append(&bytes).expect("room");
+        }
+        if let Some((_, values)) = more {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            writer.append(&bytes).expect("room");
+        }
+        writer.finish().expect("room");
+    })
+}
+
+fn zero_rows(values: &mut [f32], len: usize, rows: std::ops::Range<usize>) {
+    values[rows.start * len..rows.end * len].fill(0.0);
+}
+
+fn zero_columns(values: &mut [f32], len: usize, columns: std::ops::Range<usize>) {
+    values.chunks_exact_mut(len).for_each(|row| row[columns.clone()].fill(0.0));
+}
+
+fn pruned(gguf: &Gguf, cut: &Cut) -> Gguf {
+    let shape = Shape::of(gguf).expect("a shape");
+    made(|path| {
+        write_pruned(gguf, &shape, cut, path, &mut |_| {}).expect("a smaller model");
+    })
+}
+
+fn logits(gguf: &Gguf, ids: &[u32]) -> Vec<f32> {
+    let options = Options { cache: Format::F32, context_len: 64, ..Options::default() };
+    let mut session = Session::open(gguf, &options).expect("a session");
+    all_logits(&mut session, ids)
+}
+
+fn ids_of(gguf: &Gguf) -> Vec<u32> {
+    any_ids(Shape::of(gguf).expect("a shape").vocab_len, 24)
+}
+
+fn ranking(gguf: &Gguf, text: &Sequences) -> (Shape, Ranking) {
+    let shape = Shape::of(gguf).expect("a shape");
+    let seen = observe(gguf, text, 2, &|_| true).expect("observations");
+    let ranking = Ranking::new(gguf, &shape, &seen).expect("a ranking");
+    (shape, ranking)
+}
+
+/// What the request leaves of a model, and whether its logits are the same bits.
+fn leaves_equal(gguf: &Gguf, request: &Request) -> (Cut, bool) {
+    let (shape, ranking) = ranking(gguf, &tokens(gguf));
+    let cut = choose(&shape, &ranking, request).expect("a cut");
+    let ids = ids_of(gguf);
+    let same = bits(&logits(&pruned(gguf, &cut), &ids)) == bits(&logits(gguf, &ids));
+    (cut, same)
+}
+
+/// A text for models without a tokenizer of text.
+fn tokens(gguf: &Gguf) -> Sequences {
+    let copy = |key: &str| gguf.get(key).is_some();
+    match copy("tokenizer.ggml.bos_token_id") {
+        true => Sequences::sampled(gguf, 400, 40, 3, 2, &|_| true).expect("sequences"),
+        false => Sequences::of(&[&any_ids(64, 40), &any_ids(64, 30)]),
+    }
+}
+
+#[test]
+fn neurons_that_do_nothing_go_and_nothing_changes() {
+    // In whole blocks, or the last: others would change the order of sums.
+    for (name, dead, left) in [
+        ("tests/golden/llama.gguf", 20..24, 20),
+        ("tests/golden/qwen3.gguf", 0..16, 8),
+        ("models/attar-stories.gguf", 320..352, 320),
+    ] {
+        let gguf = changed(
+            &opened(name),
+            &|name, values, len| {
+                if name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight") {
+                    zero_rows(values, len, dead.clone());
+                } else if name.ends_with("ffn_down.weight") {
+                    zero_columns(values, len, dead.clone());
+                }
+            },
+            None,
+        );
+        let request = Request { hidden: Some(Share::Count(left)), ..Request::default() };
+        let (cut, same) = leaves_equal(&gguf, &request);
+        assert!(same, "{name}");
+        for layer in &cut.layers {
+            let kept = &layer.hidden.as_ref().expect("neurons")[0];
+            assert!(kept.len() == left && kept.iter().all(|i| !dead.contains(i)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn groups_of_heads_that_do_nothing_go_and_nothing_changes() {
+    for (name, dead) in [
+        ("tests/golden/llama.gguf", 0),
+        ("tests/golden/qwen2.gguf", 1),
+        ("tests/golden/qwen3moe.gguf", 1),
+        ("models/attar-stories.gguf", 0),
+    ] {
+        let gguf = opened(name);
+        let shape = Shape::of(&gguf).expect("a shape");
+        let len = shape.layers[0].heads / shape.layers[0].kv_heads * shape.value_len;
+        let gguf = changed(
+            &gguf,
+            &|name, values, row| {
+                if name.ends_with("attn_output.weight") {
+                    zero_columns(values, row, dead * len..(dead + 1) * len);
+                }
+            },
+            None,
+        );
+        let request = Request { groups: Some(Share::Count(1)), ..Request::default() };
+        let (cut, same) = leaves_equal(&gguf, &request);
+        assert!(same, "{name}");
+        assert!(cut.layers.iter().all(|layer| layer.groups == Some(vec![1 - dead])), "{name}");
+    }
+}
+
+#[test]
+fn a_layer_that_does_nothing_goes_and_nothing_changes() {
+    for name in ["tests/golden/llama.gguf", "tests/golden/qwen3.gguf", "models/attar-stories.gguf"]
+    {
+        let gguf = changed(
+            &opened(name),
+            &|name, values, _| {
+                if name == "blk.1.attn_output.weight" || name == "blk.1.ffn_down.weight" {
+                    values.fill(0.0);
+                }
+            },
+            None,
+        );
+        let (_, ranking) = ranking(&gguf, &tokens(&gguf));
+        let dropped = drop_by_influence(&ranking, 1);
+        assert_eq!(dropped, [1], "{name}");
+        let (_, same) = leaves_equal(&gguf, &Request { dropped, ..Request::default() });
+        assert!(same, "{name}");
+    }
+}
+
+#[test]
+fn an_expert_that_is_never_chosen_goes_and_nothing_changes() {
+    // Its score is so low that its probability is nothing, whatever the others' are.
+    let gguf = opened("tests/golden/llama-experts.gguf");
+    let mut gguf =
+        changed(&gguf, &|_, _, _| {}, Some(("blk.0.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
+    gguf = changed(&gguf, &|_, _, _| {}, Some(("blk.1.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
+    let request = Request { experts: Some(Share::Count(2)), ..Request::default() };
+    let (cut, same) = leaves_equal(&gguf, &request);
+    assert!(cut.layers.iter().all(|layer| layer.experts == Some(vec![0, 1])));
+    assert!(same);
+}
+
+#[test]
+fn neurons_of_experts_go_one_expert_at_a_time() {
+    let gguf = changed(
+        &opened("tests/golden/qwen3moe.gguf"),
+        &|name, values, len| {
+            // Each expert's last neurons do nothing, of the second expert four more.
+            if name.ends_with("ffn_down_exps.weight") {
+                zero_columns(values, len, len - 4..len);
+            }
+        },
+        None,
+    );
+    let request = Request { hidden: Some(Share::Count(12)), ..Request::default() };
+    let (cut, same) = leaves_equal(&gguf, &request);
+    assert!(same);
+    let kept = cut.layers[0].hidden.as_ref().expect("neurons");
+    assert_eq!(kept.len(), 3);
+    let (shape, ranking) = ranking(&gguf, &tokens(&gguf));
+    let request = Request { hidden: Some(Share::Count(8)), ..Request::default() };
+    let cut = choose(&shape, &ranking, &request).expect("a cut");
+    let kept = cut.layers[0].hidden.as_ref().expect("neurons");
+    assert!(kept[0] != kept[1], "experts have their own choice");
+    assert_eq!(logits(&pruned(&gguf, &cut), &ids_of(&gguf)).len(), 24 * 64);
+}
+
+#[test]
+fn uneven_layers_are_written_as_what_has_them_and_refused_where_nothing_has() {
+    let (gguf, text) = (bundled(), tokens(&bundled()));
+    let (shape, ranking) = ranking(&gguf, &text);
+    let request = Request {
+        hidden: Some(Share::Part(0.7)),
+        groups: Some(Share::Count(1)),
+        uneven: true,
+        ..Request::default()
+    };
+    let cut = choose(&shape, &ranking, &request).expect("a cut");
+    let small = pruned(&gguf, &cut);
+    let found = Shape::of(&small).expect("a shape");
+    assert_eq!(small.architecture(), Ok(shape.uneven.expect("one that has them")));
+    let widths = |shape: &Shape| shape.layers.iter().map(|layer| layer.hidden).collect::<Vec<_>>();
+    assert_eq!(widths(&found).iter().sum::<usize>(), 256 * 6, "as many in all");
+    assert!(widths(&found).iter().any(|width| *width != 256), "{:?}", widths(&found));
+    assert!(widths(&found).iter().all(|width| width % 32 == 0));
+    assert_eq!(found.layers.iter().map(|layer| layer.heads).collect::<Vec<_>>(), [2; 6]);
+    // A cut that took the wrong rows would find other neighbours for the same residual stream.
+    let ids = ids_of(&gguf);
+    let (was, is) = (logits(&gguf, &ids), logits(&small, &ids));
+    assert!(common::normalized_error(&is, &was) < 0.5, "{}", common::normalized_error(&is, &was));
+
+    for name in ["tests/golden/qwen2.gguf", "tests/golden/llama-experts.gguf"] {
+        let gguf = opened(name);
+        let (shape, ranking) = self::ranking(&gguf, &tokens(&gguf));
+        let request = Request { hidden: Some(Share::Count(8)), uneven: true, ..Request::default() };
+        let refused = choose(&shape, &ranking, &request);
+        assert!(matches!(refused, Err(Error::Unsupported(_))), "{name}: {refused:?}");
+        let mut cut = Cut::nothing(&shape);
+        cut.layers[0].groups = Some(vec![0]);
+        let refused = Pruned::plan(&gguf, &shape, &cut).map(|_| ());
+        assert!(matches!(refused, Err(Error::Unsupported(_))), "{name}: {refused:?}");
+    }
+}
+
+#[test]
+fn cuts_through_blocks_are_told() {
+    let gguf = bundled();
+    let (shape, ranking) = ranking(&gguf, &tokens(&gguf));
+    for (count, to) in [(320, "q8_0"), (300, "f16")] {
+        let request = Request { hidden: Some(Share::Count(count)), ..Request::default() };
+        let cut = choose(&shape, &ranking, &request).expect("a cut");
+        let plan = Pruned::plan(&gguf, &shape, &cut).expect("a plan");
+        for tensor in &plan.tensors {
+            let down = tensor.name.ends_with("ffn_down.weight");
+            assert_eq!(tensor.rounded, down, "{}", tensor.name);
+            assert!(!down || tensor.to.name == to, "{}: {}", tensor.name, tensor.to.name);
+        }
+        let small = pruned(&gguf, &cut);
+        assert_eq!(small.usize("llama.feed_forward_length"), Ok(Some(count)));
+        assert_eq!(small.usize("attar.prune.feed_forward_length"), Ok(Some(352)));
+        let parameters: usize = small.tensors().iter().map(attar::gguf::Tensor::len).sum();
+        assert_eq!(plan.parameters.1, parameters);
+        let bytes: usize = small.tensors().iter().map(|tensor| tensor.bytes.len()).sum();
+        assert_eq!(plan.bytes.1, bytes);
+    }
+}
+
+#[test]
+fn impossible_cuts_are_refused() {
+    let gguf = opened("tests/golden/qwen3moe.gguf");
+    let (shape, ranking) = ranking(&gguf, &tokens(&gguf));
+    let share = |count| Some(Share::Count(count));
+    for (request, why) in [
+        (Request { dropped: vec![2], ..Request::default() }, "layer 2 of 2"),
+        (Request { dropped: vec![0, 1], ..Request::default() }, "no layer"),
+        (Request { hidden: share(17), ..Request::default() }, "17 neurons, expected 1 to 16"),
+        (Request { groups: share(3), ..Request::default() }, "3 groups of heads"),
+        (Request { experts: share(1), ..Request::default() }, "each token goes to 2"),
+        (Request { width: share(0), ..Request::default() }, "0 columns"),
+    ] {
+        let refused = choose(&shape, &ranking, &request).map(|_| ());
+        assert!(refused.as_ref().is_err_and(|e| e.to_string().contains(why)), "{why}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_dropped_layer_is_renumbered_and_remembered() {
+    let gguf = opened("tests/golden/deci.gguf");
+    let shape = Shape::of(&gguf).expect("a shape");
+    let mut cut = Cut::nothing(&shape);
+    cut.drop_layers(&[1, 4]);
+    let small = pruned(&gguf, &cut);
+    let counts = |key: &str| -> Vec<i128> {
+        let array = small.array(key, ValueType::I32).expect("counts").expect("an array");
+        array.iter().filter_map(|value: Value<'_>| value.integer()).collect()
+    };
+    assert_eq!(small.usize("deci.block_count"), Ok(Some(3)));
+    assert_eq!(counts("deci.attention.head_count"), [4, 2, 4]);
+    assert_eq!(counts("deci.feed_forward_length"), [24, 16, 0]);
+    assert_eq!(counts("attar.prune.layers"), [0, 2, 3]);
+    let options = Options { cache: Format::F32, ..Options::default() };
+    let mut session = Session::open(&gguf, &options).expect("a session");
+    [1, 4].into_iter().for_each(|layer| session.bypass(layer).expect("a layer"));
+    assert!(session.bypass(5).is_err());
+    let ids = ids_of(&gguf);
+    assert!(bits(&logits(&small, &ids)) == bits(&all_logits(&mut session, &ids)));
+}
+
+/// KL divergence of what a cut leaves from the model.
+fn damage(gguf: &Gguf, cut: &Cut, text: &Sequences) -> f64 {
+    let small = pruned(gguf, cut);
+    let measured = Measure::on_threads(2).run(&small, Some(gguf), text, &|_| true);
+    measured.expect("figures").divergence.expect("a reference").kl.mean
+}
+
+#[test]
+fn what_is_worth_least_harms_least() {
+    let Some(path) = shared("models/stories260K-f32.gguf") else { return };
+    let gguf = Gguf::open(&path).expect("a model");
+    let sample =
+        |seed| Sequences::sampled(&gguf, 8000, 250, seed, 2, &|_| true).expect("sequences");
+    let (text, other) = (sample(1), sample(2));
+    let (shape, ranking) = ranking(&gguf, &text);
+    assert_eq!(drop_by_influence(&ranking, 1), [2]);
+    let lost = drop_by_loss(&gguf, &shape, 1, &other, 2, &|_| true).expect("losses");
+    assert_eq!(lost.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [2]);
+
+    let request = Request { hidden: Some(Share::Count(128)), ..Request::default() };
+    let cut = choose(&shape, &ranking, &request).expect("a cut");
+    let kl = damage(&gguf, &cut, &other);
+    assert!(kl <= 0.80, "KL {kl}");
+    let mut random = cut.clone();
+    for layer in &mut random.layers {
+        let mut kept: Vec<usize> = (0..172).map(|i| i * 89 % 172).take(128).collect();
+        kept.sort_unstable();
+        layer.hidden = Some(vec![kept]);
+    }
+    let random = damage(&gguf, &random, &other);
+    assert!(kl < 0.75 * random, "KL {kl}, of neurons at random {random}");
+    let uneven = choose(&shape, &ranking, &Request { uneven: true, ..request }).expect("a cut");
+    let uneven = damage(&gguf, &uneven, &other);
+    assert!(uneven < kl, "KL {uneven} with widths of their own, {kl} with one");
+
+    let request = Request { groups: Some(Share::Count(3)), ..Request::default() };
+    let groups = damage(&gguf, &choose(&shape, &ranking, &request).expect("a cut"), &other);
+    assert!(groups < 0.25, "KL {groups}");
+    let request = Request { width: Some(Share::Count(56)), ..Request::default() };
+    let width = damage(&gguf, &choose(&shape, &ranking, &request).expect("a cut"), &other);
+    assert!((kl..1.1).contains(&width), "KL {width}: columns of the stream cost most");
+}
