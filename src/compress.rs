@@ -13,7 +13,7 @@ mod sequences;
 mod tasks;
 mod vocabulary;
 
-pub use budget::{Budget, Found};
+pub use budget::{Budget, Found, least_bytes};
 pub use importance::Importance;
 #[cfg(feature = "train")]
 pub use learn::{Learn, LearnOptions, Step, checkpoint_of};

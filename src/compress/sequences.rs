@@ -101,6 +101,13 @@ impl Sequences {
         all.checked()
     }
 
+    /// Sequences of given tokens; those of less than two are left out.
+    pub fn from_ids<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
+        sequences.into_iter().for_each(|ids| all.push(&[], ids));
+        all
+    }
+
     /// The same in other tokens; a sequence ends before the first that `id` has none for, and is left out
     /// if less than two are left.
     pub(super) fn translate(&self, id: impl Fn(u32) -> Option<u32>) -> Self {
