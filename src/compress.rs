@@ -23,7 +23,7 @@ mod vocabulary;
 
 #[cfg(feature = "train")]
 pub use answers::{Accuracy, Edits, Prompt, accuracy, answers};
-pub use budget::{Budget, Found};
+pub use budget::{Budget, Found, least_bytes};
 #[cfg(feature = "train")]
 pub use fit::{Candidate, Fit, Fitted, Limits, Observer, Trial};
 pub use importance::Importance;

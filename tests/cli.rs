@@ -174,13 +174,41 @@ fn inspection_shows_what_is_there() {
 fn quantising_warns_of_what_does_not_fit_and_leaves_no_half_file() {
     let out = temporary("small.gguf");
     let name = out.to_str().expect("UTF-8");
-    // The bundled model's rows of 128 and 352 are no multiple of 256.
-    let output = attar(&["quantize", &model(), "q4_k", "-o", name], b"");
+    // The bundled model's rows of 128 and 352 are no multiple of 256: that is no use at all.
+    let error = failure(&["quantize", &model(), "q4_k", "-o", name]);
+    assert!(error.contains("256") && error.contains("that fits is q5_0"), "{error}");
+    // Here only the rows of 352 are not.
+    let random = temporary("wide.gguf");
+    let random_name = random.to_str().expect("UTF-8");
+    let shape = "--width 256 --feed 352 --layers 1 --heads 4 --kv-heads 2 --vocab 99 --type f16";
+    let shape: Vec<&str> = shape.split(' ').collect();
+    text(&[&["random", "-o", random_name], &shape[..]].concat(), b"");
+    let output = attar(&["quantize", random_name, "q4_k", "-o", name], b"");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     assert!(errors.contains("warn") && errors.contains("q5_0"), "{errors}");
+    std::fs::remove_file(random).expect("the file");
     let report = json(&["inspect", name, "--json", "--strict"]);
     assert_eq!(report["metadata"]["general.file_type"], 14);
+    // To a size, with what became of each tensor.
+    let data = ["--data", "self", "--tokens", "600", "--seq-len", "60"];
+    let path = model();
+    let target = ["quantize", &path, "--target-size", "900k", "-o", name];
+    let report = json(&[&target[..], &data, &["--json"]].concat());
+    let bytes = report["file_bytes"].as_u64().expect("a number");
+    assert!((891_000..=900_000).contains(&bytes), "{report}");
+    assert_eq!(bytes, std::fs::metadata(name).expect("the file").len());
+    assert!(report["kl"]["mean"].as_f64() > Some(0.0), "{report}");
+    let error = &report["tensors"][0]["weighted_error"];
+    assert!(error.as_f64() > Some(0.0), "{report}");
+    let error = failure(&["quantize", &model(), "--target-bpw", "1", "-o", name]);
+    assert!(error.contains("too small") && error.contains("bits a weight"), "{error}");
+    let error = failure(&["quantize", &model(), "--target-size", "900k", "-o", name]);
+    assert!(error.contains("--data is missing"), "{error}");
+    for usage in [&["q8_0", "--target-size", "1M"][..], &[]] {
+        let args = [&["quantize", &path, "-o", name], usage].concat();
+        assert_eq!(attar(&args, b"").status.code(), Some(2), "{usage:?}");
+    }
     let story = text(&["run", name, "-p", "Once upon a time", "-n", "8", "--temp", "0"], b"");
     assert!(story.len() > 30);
     assert!(failure(&["quantize", &model(), "q9_9", "-o", name]).contains("expected one of"));

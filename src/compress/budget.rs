@@ -25,7 +25,7 @@ pub struct Budget<'a> {
     pub sequences: &'a Sequences,
     /// How to round.
     pub rounding: Rounding<'a>,
-    /// Where files to try out may be written; they do not stay.
+    /// A path beside which files to try out may be written; they do not stay.
     pub scratch: &'a Path,
 }
 
@@ -73,34 +73,51 @@ struct Candidate {
     damage: f64,
 }
 
+/// Size of the file with every matrix in the coarsest format that fits.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming a matrix no kernel reads.
+pub fn least_bytes(gguf: &Gguf) -> Result<usize> {
+    let all = matrices(gguf)?;
+    Ok(rest(gguf, &all) + bytes(&all, &vec![0; all.len()]))
+}
+
+/// Bytes of the file that are not matrices.
+fn rest(gguf: &Gguf, all: &[Matrix]) -> usize {
+    let now = |matrix: &Matrix| padded(gguf.tensors()[matrix.tensor].bytes.len());
+    Recipe::identity(gguf).file_bytes(gguf) - all.iter().map(now).sum::<usize>()
+}
+
 impl Budget<'_> {
-    /// How many times the sequences are run, at most.
+    /// How many tokens [`Budget::fit`] runs.
     ///
     /// # Errors
-    /// As [`Budget::fit`].
-    pub fn runs(&self, gguf: &Gguf) -> Result<usize> {
-        Ok(groups(&matrices(gguf)?).len() + TRIALS)
+    /// As [`least_bytes`].
+    pub fn work(&self, gguf: &Gguf) -> Result<usize> {
+        let groups = groups(&matrices(gguf)?).len();
+        Ok(groups * self.probes().tokens() + TRIALS * self.sequences.tokens())
+    }
+
+    /// What sensitivities are measured on: they differ by more than a part of the sequences shows.
+    fn probes(&self) -> Sequences {
+        self.sequences.clone().split(self.sequences.tokens().div_ceil(4)).0
     }
 
     /// Finds the recipe. `progress` is told of tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a size below what the coarsest formats take, or a model without matrices;
-    /// [`Error::Unsupported`] naming a matrix no kernel reads; [`Error::Cancelled`] once `progress` says
-    /// so; those of measuring and writing.
+    /// [`Error::Invalid`] for a size below [`least_bytes`]; [`Error::Unsupported`] naming a matrix no
+    /// kernel reads; [`Error::Cancelled`] once `progress` says so; those of measuring and writing.
     pub fn fit(&self, gguf: &Gguf, progress: Progress<'_>) -> Result<Found> {
         let mut all = matrices(gguf)?;
-        let rest = Recipe::identity(gguf).file_bytes(gguf);
-        let now = |matrix: &Matrix| padded(gguf.tensors()[matrix.tensor].bytes.len());
-        let rest = rest - all.iter().map(now).sum::<usize>();
-        let least: usize = all.iter().map(|matrix| matrix.options[0].bytes).sum();
-        let Some(room) = self.bytes.checked_sub(rest).filter(|room| *room >= least) else {
-            let (wanted, least) = (self.bytes, rest + least);
+        let least = least_bytes(gguf)?;
+        if self.bytes < least {
+            let wanted = self.bytes;
             return Err(Error::Invalid(text!(
-                "{wanted} bytes are too few: the coarsest formats take {least}, {rest} of them for what \
-                 is not rounded"
+                "{wanted} bytes are too few: the coarsest formats that fit take {least}"
             )));
-        };
+        }
+        let room = self.bytes - rest(gguf, &all);
         self.errors(gguf, &mut all, progress)?;
         self.sensitivities(gguf, &mut all, progress)?;
         let mut best: Option<Found> = None;
@@ -108,7 +125,7 @@ impl Budget<'_> {
         for chosen in candidates(&all, room) {
             let recipe = recipe(gguf, &all, &chosen);
             let predicted = damage(&all, &chosen);
-            let kl = self.measure(gguf, &recipe, progress)?;
+            let kl = self.measure(gguf, &recipe, self.sequences, progress)?;
             tried.push((predicted, kl.mean));
             if best.as_ref().is_none_or(|best| kl.mean < best.kl.mean) {
                 let bytes = recipe.file_bytes(gguf);
@@ -154,6 +171,7 @@ impl Budget<'_> {
 
     /// Turns errors into damages.
     fn sensitivities(&self, gguf: &Gguf, all: &mut [Matrix], progress: Progress<'_>) -> Result<()> {
+        let probes = self.probes();
         for group in groups(all) {
             let mut recipe = Recipe::identity(gguf);
             let mut error = 0.0;
@@ -167,7 +185,7 @@ impl Budget<'_> {
                     error += probe.damage;
                 }
             }
-            let kl = self.measure(gguf, &recipe, progress)?.mean.max(0.0);
+            let kl = self.measure(gguf, &recipe, &probes, progress)?.mean.max(0.0);
             let sensitivity = if error > 0.0 { kl / error } else { 0.0 };
             for matrix in all.iter_mut().filter(|matrix| matrix.group == group) {
                 matrix.options.iter_mut().for_each(|option| option.damage *= sensitivity);
@@ -176,12 +194,18 @@ impl Budget<'_> {
         Ok(())
     }
 
-    fn measure(&self, gguf: &Gguf, recipe: &Recipe, progress: Progress<'_>) -> Result<Estimate> {
+    fn measure(
+        &self,
+        gguf: &Gguf,
+        recipe: &Recipe,
+        sequences: &Sequences,
+        progress: Progress<'_>,
+    ) -> Result<Estimate> {
         let trial = Trial::new(self.scratch);
         recipe.write(gguf, self.rounding, &trial.0, &mut |_| {})?;
         let model = Gguf::open(&trial.0)?;
         let measure = Measure::on_threads(self.rounding.threads);
-        let measured = measure.run(&model, Some(gguf), self.sequences, progress)?;
+        let measured = measure.run(&model, Some(gguf), sequences, progress)?;
         let divergence = measured.divergence.map(|divergence| divergence.kl);
         Ok(divergence.unwrap_or(Estimate { mean: 0.0, error: 0.0 }))
     }

@@ -174,9 +174,9 @@ impl Fit<'_> {
         let (learn, held_out) = (map.translate(self.learn), map.translate(self.held_out));
         let probe = held_out.clone().split(survey::PROBE_TOKENS).0;
         let rounding = Rounding { importance: None, threads: survey.threads };
-        let (bytes, folder) = (self.limits.bytes, scratch.folder());
-        let budget = Budget { bytes, sequences: &probe, rounding, scratch: folder };
-        observer.stage("finding formats", budget.runs(&student)? * probe.tokens());
+        let bytes = self.limits.bytes;
+        let budget = Budget { bytes, sequences: &probe, rounding, scratch: &path };
+        observer.stage("finding formats", budget.work(&student)?);
         let recipe = budget.fit(&student, &|tokens| observer.tokens(tokens))?.recipe;
         let options = LearnOptions { tokens, ..self.options };
         let (teacher, recipe) = (Some(self.model), Some(&recipe));
@@ -245,10 +245,6 @@ impl Scratch {
         std::fs::create_dir_all(&folder)
             .map_err(|e| Error::io(&format!("make {}", folder.display()), e))?;
         Ok(Self(folder))
-    }
-
-    fn folder(&self) -> &Path {
-        &self.0
     }
 
     fn path(&self, name: &str) -> PathBuf {

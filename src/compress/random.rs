@@ -25,7 +25,7 @@ const DISTINCT_ROWS: usize = 64;
 /// Writes the model to `out`, which appears when it is whole; `each` is told of every tensor.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a shape that does not divide, [`Error::Io`] naming the path.
+/// [`crate::Error::Invalid`] for a shape that does not divide, [`crate::Error::Io`] naming the path.
 pub fn write_random(model: &RandomModel, out: &Path, each: &mut dyn FnMut(&str)) -> Result<()> {
     model.shape.check(model.format)?;
     let plans = model.shape.plans(model.format);

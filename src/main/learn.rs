@@ -121,16 +121,9 @@ impl LearnArgs {
             return Recipe::uniform(student, format_named(name)?).map(Some);
         }
         let Some(size) = self.target_size else { return Ok(None) };
-        let scratch = self.output.parent().filter(|path| !path.as_os_str().is_empty());
         let rounding = Rounding { importance: None, threads: model::threads(self.threads) };
-        let budget = Budget {
-            bytes: size.0,
-            sequences: data,
-            rounding,
-            scratch: scratch.unwrap_or(Path::new(".")),
-        };
-        let count = budget.runs(student)? * data.tokens();
-        let found = data::watched(count, "tokens of trials", stop, |progress| {
+        let budget = Budget { bytes: size.0, sequences: data, rounding, scratch: &self.output };
+        let found = data::watched(budget.work(student)?, "tokens of trials", stop, |progress| {
             budget.fit(student, progress)
         })?;
         Ok(Some(found.recipe))

@@ -2,7 +2,7 @@
 
 use super::data::{self, Count, DataArgs};
 use super::{importance, model, terminal};
-use attar::compress::{Budget, Found, Importance, Quantized, Recipe, Rounding};
+use attar::compress::{Budget, Found, Importance, Quantized, Recipe, Rounding, least_bytes};
 use attar::memory::Shared;
 use attar::{Error, Format, Gguf, Result, kernels};
 use serde_json::json;
@@ -71,14 +71,17 @@ pub(crate) fn format_named(name: &str) -> Result<Format> {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let format = args.format.as_deref().map(format_named).transpose()?;
     let gguf = model::open(Some(&args.model))?;
+    // What cannot be is said before any work.
+    let plain = format.map(|format| uniform(&gguf, format)).transpose()?;
+    let target = args.target_bytes(&gguf)?;
     let stop = terminal::interrupted()?;
     let importance = args.importance(&gguf, &stop)?;
     let threads = model::threads(args.threads);
     let rounding = Rounding { importance: importance.as_ref(), threads };
-    let (recipe, found) = match format {
-        Some(format) => (uniform(&gguf, format)?, None),
-        None => {
-            let found = args.fit(&gguf, rounding, &stop)?;
+    let (recipe, found) = match (plain, target) {
+        (Some(recipe), _) => (recipe, None),
+        (None, target) => {
+            let found = args.fit(&gguf, target.unwrap_or(0), rounding, &stop)?;
             (found.recipe.clone(), Some(found))
         }
     };
@@ -123,24 +126,41 @@ impl Args {
         }
     }
 
-    /// The recipe for a target.
-    fn fit(&self, gguf: &Gguf, rounding: Rounding<'_>, stop: &Shared<AtomicBool>) -> Result<Found> {
+    /// The bytes of a target, if there is one, which the file must be able to keep to.
+    fn target_bytes(&self, gguf: &Gguf) -> Result<Option<usize>> {
         let weights: usize = gguf.tensors().iter().map(|tensor| tensor.len()).sum();
         let bytes = match (self.target.target_size, self.target.target_bpw) {
+            (None, None) => return Ok(None),
             (Some(Count(bytes)), _) => bytes,
-            (None, Some(bits)) if bits.is_finite() && bits > 0.0 => {
-                (bits / 8.0 * weights as f64) as usize
-            }
-            (None, bits) => {
-                let bits = bits.unwrap_or(0.0);
-                let what = format!("--target-bpw is {bits}, expected a number above 0");
-                return Err(Error::Invalid(what.into()));
-            }
+            (None, Some(bits)) => (bits / 8.0 * weights as f64) as usize, // 0 for what is no number
         };
+        let least = least_bytes(gguf)?;
+        if bytes < least {
+            let bits = least as f64 * 8.0 / weights as f64;
+            return Err(Error::Invalid(
+                format!(
+                    "a target of {bytes} bytes is too small: the coarsest formats that fit take {least}, \
+                     {bits:.3} bits a weight"
+                )
+                .into(),
+            ));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The recipe for a target.
+    fn fit(
+        &self,
+        gguf: &Gguf,
+        bytes: usize,
+        rounding: Rounding<'_>,
+        stop: &Shared<AtomicBool>,
+    ) -> Result<Found> {
         let sequences = self.data.sequences(gguf, rounding.threads, stop)?;
         let budget = Budget { bytes, sequences: &sequences, rounding, scratch: &self.output };
-        let work = budget.runs(gguf)? * sequences.tokens();
-        data::watched(work, "tokens tried", stop, |progress| budget.fit(gguf, progress))
+        data::watched(budget.work(gguf)?, "tokens tried", stop, |progress| {
+            budget.fit(gguf, progress)
+        })
     }
 }
 

@@ -13,6 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Rows and width.
 pub(crate) type Shape = [usize; 2];
 
+/// Runs an operation on views of the inputs, which it may overwrite; says where the result is.
+pub(crate) type Run<'a> = dyn Fn(&mut Tape, &[View], &[Weight]) -> View + 'a;
+/// The same of inputs and weights in double precision.
+pub(crate) type Definition<'a> = dyn Fn(&[Vec<f64>], &[Vec<f64>]) -> Vec<f64> + 'a;
+
 /// An operation with its operands.
 pub(crate) struct Case<'a> {
     pub(crate) what: String,
@@ -22,10 +27,8 @@ pub(crate) struct Case<'a> {
     pub(crate) weights: &'a [Shape],
     /// How many matrices there are of each weight.
     pub(crate) experts: usize,
-    /// Runs it on views of the inputs, which it may overwrite; says where the result is.
-    pub(crate) run: &'a dyn Fn(&mut Tape, &[View], &[Weight]) -> View,
-    /// The same in double precision.
-    pub(crate) definition: &'a dyn Fn(&[Vec<f64>], &[Vec<f64>]) -> Vec<f64>,
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) definition: &'a Definition<'a>,
 }
 
 /// Half a unit in the last place of 1.

@@ -49,8 +49,8 @@ impl Ranking {
                     width.iter_mut().zip(&inputs.squares).for_each(|(sum, x)| *sum += x / rows);
                 }
             }
-            let mut ranking = LayerRanking::default();
-            ranking.influence = influences.get(layer).copied().unwrap_or(0.0);
+            let influence = influences.get(layer).copied().unwrap_or(0.0);
+            let mut ranking = LayerRanking { influence, ..LayerRanking::default() };
             if sizes.heads > 0 {
                 let energies = energies(gguf, seen, &name("attn_output"))?;
                 let columns = sizes.heads / sizes.kv_heads * shape.value_len;
