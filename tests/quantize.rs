@@ -104,7 +104,7 @@ fn importance_lies_in_the_file_as_its_layout_says() {
 #[test]
 fn experts_have_their_own_importance() {
     let gguf = model("tests/golden/qwen2moe.gguf");
-    let ids: Vec<u32> = (0..40).map(|i| i * 7 % 128).collect();
+    let ids: Vec<u32> = (0..40).map(|i| i * 7 % 64).collect();
     let sequences = Sequences::of(&[&ids[..], &ids[5..]]);
     let importance = gathered(&gguf, &sequences, 2);
     let experts = gguf.need_tensor("blk.0.ffn_gate_exps.weight").expect("experts");
@@ -116,7 +116,10 @@ fn experts_have_their_own_importance() {
     let folder = Folder::new("experts");
     importance.write(&folder.file("imatrix.gguf")).expect("a file");
     let again = Importance::open(&folder.file("imatrix.gguf")).expect("importance");
-    assert_eq!(again.columns(&experts), Ok(Some(columns)));
+    // Files have sums in f32.
+    let read = again.columns(&experts).expect("the shape").expect("columns");
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 3.0 * f32::EPSILON * b;
+    assert!(read.len() == columns.len() && read.iter().zip(&columns).all(near));
     let recipe = Recipe::uniform(&gguf, Format::Q4_0).expect("a recipe");
     let rounding = Rounding { importance: Some(&again), threads: 3 };
     let done = written(&gguf, &recipe, rounding, &folder.file("q4_0.gguf"));
@@ -136,10 +139,7 @@ fn what_is_no_importance_is_refused() {
     let rounding = Rounding { importance: Some(&importance), threads: 1 };
     let error = recipe.write(&other, rounding, &folder.file("x.gguf"), &mut |_| {});
     let error = error.expect_err("another model's importance").to_string();
-    assert!(
-        error.contains("blk.0.attn_q.weight") && error.contains("columns, expected"),
-        "{error}"
-    );
+    assert!(error.contains("token_embd.weight") && error.contains("columns, expected"), "{error}");
     assert_eq!(std::fs::read_dir(&folder.0).expect("the folder").count(), 0);
 }
 
