@@ -126,7 +126,10 @@ impl Fit<'_> {
         let candidates = survey.candidates(self.limits.bytes)?;
         let mut trials = Vec::new();
         let tokens = (self.options.tokens as f64 * TRIAL_SHARE) as usize;
-        for candidate in candidates.iter().take(TRIALS) {
+        for candidate in &candidates {
+            if trials.len() == TRIALS {
+                break;
+            }
             let out = scratch.path("trial");
             match self.teach(candidate, &survey, tokens, &out, &scratch, observer) {
                 Ok(trial) => trials.push(trial),

@@ -35,6 +35,16 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// Whether it is what a model made up, and so in that model's tokens.
+    pub(crate) fn is_sampled(&self) -> bool {
+        match self {
+            Self::Model => true,
+            Self::File(path) => path.extension().is_some_and(|end| end == "ids"),
+        }
+    }
+}
+
 impl FromStr for Source {
     type Err = std::convert::Infallible;
 
@@ -92,7 +102,7 @@ impl DataArgs {
         let len = self.seq_len(gguf)?;
         match &self.data {
             None => Err(Error::Invalid("--data is missing: a text, or self".into())),
-            Some(Source::File(path)) if path.extension().is_some_and(|end| end == "ids") => {
+            Some(source @ Source::File(path)) if source.is_sampled() => {
                 let bytes = read_input(path)?;
                 let all = Sequences::parse_ids(&String::from_utf8_lossy(&bytes));
                 let all = all.map_err(|e| e.in_file(&path.display().to_string()))?;

@@ -134,7 +134,7 @@ impl Args {
                 let all = all.map_err(|e| e.in_file(&path.display().to_string()))?;
                 Ok(all.split(self.data.tokens.map_or(usize::MAX, |count| count.0)).0)
             }
-            (Some(Source::Model), Some(reference)) => {
+            (Some(source), Some(reference)) if source.is_sampled() => {
                 let all = self.data.sequences(reference, threads, stop)?;
                 Ok(TokenMap::new(gguf, reference)?.translate(&all))
             }

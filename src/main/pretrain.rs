@@ -77,8 +77,8 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.data.data == Some(Source::Model) {
-        let what = "--data self: a model that knows nothing yet has nothing to tell; give a text";
+    if args.data.data.as_ref().is_some_and(Source::is_sampled) {
+        let what = "--data: a model that knows nothing yet has made up nothing; give a text";
         return Err(Error::Invalid(what.into()));
     }
     let stop = terminal::interrupted()?;

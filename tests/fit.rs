@@ -1,0 +1,67 @@
+//! From a budget to a model: it keeps to the size and predicts nearly as before, or says what would.
+#![cfg(all(feature = "train", feature = "cli"))]
+
+mod common;
+
+use attar::Gguf;
+use common::{own, shared};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn fit(model: &Path, out: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_attar"));
+    command.arg("fit").arg(model).arg("-o").arg(out).arg("--json").args(more);
+    command.output().expect("the program")
+}
+
+/// A folder of this test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("attar-fit-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+#[test]
+fn the_best_that_keeps_to_a_size_is_near_the_model() {
+    let Some(model) = shared("models/stories260K-f32.gguf") else { return };
+    let folder = folder("size");
+    let out = folder.join("small.gguf");
+    let data = ["--data", "self", "--tokens", "40k", "--seq-len", "128", "--held-out", "4k"];
+    let done = fit(&model, &out, &[&["--max-bytes", "190k"][..], &data].concat());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let result = &report["result"];
+    let bytes = std::fs::metadata(&out).expect("the file").len();
+    assert!(bytes <= 190_000 && bytes > 180_000, "{bytes} bytes");
+    assert_eq!(result["file_bytes"].as_u64(), Some(bytes));
+    // Rounding alone takes 242 KB for a divergence of 0.11.
+    let kl = result["kl"].as_f64().expect("a divergence");
+    assert!(kl < 0.3, "KL {kl}");
+    assert!(report["tried"].as_array().is_some_and(|tried| tried.len() == 3), "{report}");
+    Gguf::open(&out).expect("a sound file");
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 1, "nothing is left over");
+
+    let refused = fit(&model, &out, &[&["--max-bytes", "20k"][..], &data].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("20000 bytes are too few"), "{said}");
+    // What was there stays.
+    assert_eq!(std::fs::metadata(&out).expect("the file").len(), bytes);
+    std::fs::remove_dir_all(&folder).expect("the folder");
+}
+
+#[test]
+fn a_speed_out_of_reach_is_refused_with_the_nearest() {
+    let (folder, model) = (folder("speed"), own("models/attar-stories.gguf"));
+    let out = folder.join("small.gguf");
+    let slow = ["--bytes-per-s", "1000", "--min-tokens-per-s", "5"];
+    let data = ["--data", "self", "--tokens", "2k", "--seq-len", "50", "--held-out", "500"];
+    let refused = fit(&model, &out, &[&["--max-bytes", "900k"][..], &slow, &data].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("nothing keeps to the limits"), "{said}");
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0, "nothing is written");
+    std::fs::remove_dir_all(&folder).expect("the folder");
+}
