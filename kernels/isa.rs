@@ -17,7 +17,7 @@ pub(crate) type WeightedSum = unsafe fn(out: &mut [f32], rows: &[u8], weights: &
 pub(crate) type Pack = unsafe fn(format: Format, x: &[u8], out: &mut [u8]);
 pub(crate) type Quantize = unsafe fn(x: &[f32], out: &mut [u8]);
 pub(crate) type Norm = unsafe fn(x: &mut [f32], weight: Option<&[f32]>, eps: f32);
-pub(crate) type Softmax = unsafe fn(x: &mut [f32]);
+pub(crate) type Map = unsafe fn(x: &mut [f32]);
 pub(crate) type Gate = unsafe fn(gate: &mut [f32], up: &[f32]);
 
 /// Operands of [`Isa::panel`].
@@ -56,7 +56,8 @@ pub struct Isa {
     pub(crate) quantize: Quantize,
     pub(crate) rms_norm: Norm,
     pub(crate) layer_norm: Norm,
-    pub(crate) softmax: Softmax,
+    pub(crate) softmax: Map,
+    pub(crate) gelu: Map,
     pub(crate) swiglu: Gate,
 }
 
@@ -218,6 +219,12 @@ impl Isa {
     pub fn softmax(&self, x: &mut [f32]) {
         // SAFETY: as in `matvec`.
         unsafe { (self.softmax)(x) }
+    }
+
+    /// `x = gelu(x)` by the hyperbolic tangent (arXiv 1606.08415), in place.
+    pub fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: as in `matvec`.
+        unsafe { (self.gelu)(x) }
     }
 
     /// `gate = silu(gate) * up`, in place.

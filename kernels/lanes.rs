@@ -87,6 +87,14 @@ pub(crate) fn softmax(x: &mut [f32]) {
     map(x, |v| v * scale);
 }
 
+/// `x = x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`, in place: GELU by the hyperbolic tangent (arXiv
+/// 1606.08415), as half of one and a tangent is a sigmoid of twice its argument.
+#[inline(always)]
+pub(crate) fn gelu(x: &mut [f32]) {
+    const TWICE_ROOT: f32 = 1.595_769_1;
+    map(x, |v| v / (1.0 + math::exp(-TWICE_ROOT * (v + 0.044715 * (v * v * v)))));
+}
+
 /// `gate = gate * sigmoid(gate) * up` (SwiGLU, arXiv 2002.05202), in place.
 #[inline(always)]
 pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) {

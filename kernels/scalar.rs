@@ -19,6 +19,7 @@ pub(crate) const BASE: Isa = Isa {
     rms_norm: lanes::rms_norm,
     layer_norm: lanes::layer_norm,
     softmax: lanes::softmax,
+    gelu: lanes::gelu,
     swiglu: lanes::swiglu,
 };
 

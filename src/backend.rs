@@ -305,6 +305,8 @@ pub trait Backend: Send {
     /// Normalises every `group` columns of `x` and multiplies them by the norm's weight; `out` may
     /// be `x`.
     fn norm(&mut self, out: View, x: View, norm: NormShape, group: usize);
+    /// `x = gelu(x)` by the hyperbolic tangent (arXiv 1606.08415).
+    fn gelu(&mut self, x: View);
     /// `gate = silu(gate) * up`.
     fn swiglu(&mut self, gate: View, up: View);
     /// Rotates the first values of each of `heads` heads by their row's position.

@@ -143,6 +143,40 @@ fn softmax_f64(x: &[f32]) -> Vec<(f64, f64)> {
 }
 
 #[test]
+fn gelu_is_bit_equal_and_near_double_precision() {
+    let mut random = Random(16);
+    for len in LENGTHS {
+        let mut inputs = hostile_activations(len, &mut random);
+        inputs.extend((0..4).map(|_| random.gauss_vec(len).iter().map(|x| x * 4.0).collect()));
+        for (n, x) in inputs.iter().enumerate() {
+            let mut expected = x.clone();
+            scalar().gelu(&mut expected);
+            for isa in available() {
+                let mut found = x.clone();
+                isa.gelu(&mut found);
+                assert_same(&found, &expected, &|| format!("{} {len} input {n}", isa.name()));
+            }
+            if x.iter().all(|x| x.abs() < 1e12) {
+                let reference: Vec<_> = wide(x)
+                    .iter()
+                    .map(|x| {
+                        let root = (2.0 / std::f64::consts::PI).sqrt();
+                        let inner = 2.0 * root * (x + 0.044715 * x * x * x);
+                        // One and a tangent near -1 would leave nothing to compare with.
+                        let y = x / (1.0 + (-inner).exp());
+                        // The argument is rounded six times, and the value moves with it; no exponential
+                        // is beyond e^88.3.
+                        let steps = 10.0 + 6.0 * inner.abs();
+                        (y, steps * EPSILON * y.abs() + 5e-39 * x.abs() + 1e-45)
+                    })
+                    .collect();
+                assert_near(&expected, &reference, "gelu");
+            }
+        }
+    }
+}
+
+#[test]
 fn swiglu_is_bit_equal_and_near_double_precision() {
     let mut random = Random(15);
     for len in LENGTHS {

@@ -13,5 +13,6 @@ pub(crate) static AVX2: Isa = Isa {
     rms_norm: super::lanes::avx2::rms_norm,
     layer_norm: super::lanes::avx2::layer_norm,
     softmax: super::lanes::avx2::softmax,
+    gelu: super::lanes::avx2::gelu,
     swiglu: super::lanes::avx2::swiglu,
 };

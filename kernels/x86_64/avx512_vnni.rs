@@ -24,5 +24,6 @@ pub(crate) static AVX512_VNNI: Isa = Isa {
     rms_norm: super::lanes::avx512::rms_norm,
     layer_norm: super::lanes::avx512::layer_norm,
     softmax: super::lanes::avx512::softmax,
+    gelu: super::lanes::avx512::gelu,
     swiglu: super::lanes::avx512::swiglu,
 };

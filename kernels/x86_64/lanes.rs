@@ -31,6 +31,11 @@ macro_rules! compiled {
             }
 
             #[target_feature(enable = $features)]
+            pub(crate) fn gelu(x: &mut [f32]) {
+                lanes::gelu(x);
+            }
+
+            #[target_feature(enable = $features)]
             pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) {
                 lanes::swiglu(gate, up);
             }

@@ -338,6 +338,11 @@ impl Backend for Cpu {
         });
     }
 
+    fn gelu(&mut self, x: View) {
+        let isa = self.engine.isa;
+        self.each_row(x, |_, _, row| isa.gelu(row));
+    }
+
     fn swiglu(&mut self, gate: View, up: View) {
         assert!(gate.rows == up.rows && gate.width == up.width);
         let isa = self.engine.isa;

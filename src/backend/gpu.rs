@@ -478,6 +478,10 @@ impl Backend for Gpu {
         self.note(Op::Norm { out, x, norm, group });
     }
 
+    fn gelu(&mut self, x: View) {
+        self.note(Op::Gelu { x });
+    }
+
     fn swiglu(&mut self, gate: View, up: View) {
         self.note(Op::Swiglu { gate, up });
     }

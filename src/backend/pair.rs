@@ -233,6 +233,7 @@ macro_rules! operations {
             scale(x: View, factor: f32), x <- [x];
             scale_rows(x: View, gate: View), x <- [x, gate];
             norm(out: View, x: View, norm: NormShape, group: usize), out <- [x];
+            gelu(x: View), x <- [x];
             swiglu(gate: View, up: View), gate <- [gate, up];
             rope(x: View, heads: usize, rotary: Rotary, rows: &[Row]), x <- [x];
             store(cache: Cache, key: View, value: View, rows: &[Row]), none <- [key, value];

@@ -112,6 +112,7 @@ impl Backend for Watched {
         scale(x: View, factor: f32);
         scale_rows(x: View, gate: View);
         norm(out: View, x: View, norm: NormShape, group: usize);
+        gelu(x: View);
         rope(x: View, heads: usize, rotary: Rotary, rows: &[Row]);
         store(cache: Cache, key: View, value: View, rows: &[Row]);
         attention(out: View, query: View, cache: Cache, scale: f32, rows: &[Row]);

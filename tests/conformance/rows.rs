@@ -114,6 +114,19 @@ fn check_each(device: &Device, backend: &mut dyn Backend, case: &Case) {
     );
     case.check(
         backend,
+        &what("gelu"),
+        |c, b| b.gelu(c.x.view),
+        |_, [x, ..], _| {
+            let inner = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+            let value = x * sigmoid(inner);
+            // The argument of the sigmoid is rounded six times, and the value moves with it.
+            let steps = sigmoid_steps(inner) + 6.0 * inner.abs();
+            // No exponential is beyond e^88.3.
+            (value, steps * EPSILON * value.abs() + 5e-39 * x.abs())
+        },
+    );
+    case.check(
+        backend,
         &what("swiglu"),
         |c, b| b.swiglu(c.x.view, c.y.view),
         |_, [x, y, _], _| {

@@ -99,6 +99,18 @@ fn sums_and_factors() {
     .check();
     Case {
         run: &|tape, x, _| {
+            tape.gelu(x[0]);
+            x[0]
+        },
+        definition: &|x, _| {
+            let inner = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+            x[0].iter().map(|x| 0.5 * x * (1.0 + inner(*x).tanh())).collect()
+        },
+        ..case("gelu", &[shape], &[])
+    }
+    .check();
+    Case {
+        run: &|tape, x, _| {
             tape.swiglu(x[0], x[1]);
             x[0]
         },

@@ -381,6 +381,7 @@ impl Gpu {
                 let routes = self.memory.routings[routing.0 as usize].id;
                 self.map(Map::ScaleExperts, x, Other::Experts(self.memory.vector(factors), routes))
             }
+            Op::Gelu { x } => self.map(Map::Gelu, x, Other::Factor(0.0)),
             Op::Swiglu { gate, up } => self.map(Map::Swiglu, gate, Other::Rows(up)),
             Op::Matmul { .. } | Op::MatmulExperts { .. } => unreachable!("products are steps"),
         }
@@ -434,6 +435,7 @@ enum Map {
     Scale,
     ScaleRows,
     ScaleExperts,
+    Gelu,
     Swiglu,
 }
 

@@ -54,6 +54,10 @@ pub(super) enum Operation {
         group: usize,
         kept: usize,
     },
+    Gelu {
+        x: View,
+        kept: usize,
+    },
     Swiglu {
         gate: View,
         up: View,
@@ -145,6 +149,14 @@ impl Tape {
             }
             Operation::Norm { out, x, norm, group, kept } => {
                 self.back_norm(*out, *x, *norm, *group, *kept);
+            }
+            Operation::Gelu { x, kept } => {
+                let (kept, width) = (&self.kept.blocks[*kept], x.width);
+                let gradient = &mut self.gradients[x.buffer.0 as usize];
+                gradient.each(&mut self.threads, *x, |r, dx| {
+                    let x = &kept[r * width..][..width];
+                    dx.iter_mut().zip(x).for_each(|(d, x)| *d *= gelu_slope(*x));
+                });
             }
             Operation::Swiglu { gate, up, kept_gate, kept_up } => {
                 self.back_swiglu(*gate, *up, *kept_gate, *kept_up);
@@ -365,6 +377,13 @@ pub(super) fn add_outer(
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + math::exp(-x))
+}
+
+/// The derivative of [`crate::kernels::Isa::gelu`].
+fn gelu_slope(x: f32) -> f32 {
+    const TWICE_ROOT: f32 = 1.595_769_1;
+    let s = sigmoid(TWICE_ROOT * (x + 0.044715 * x * x * x));
+    s + x * s * (1.0 - s) * TWICE_ROOT * (1.0 + 3.0 * 0.044715 * x * x)
 }
 
 /// What a norm subtracts from a row and then multiplies it by.
