@@ -91,7 +91,7 @@ pub(crate) fn softmax(x: &mut [f32]) {
 /// 1606.08415), as half of one and a tangent is a sigmoid of twice its argument.
 #[inline(always)]
 pub(crate) fn gelu(x: &mut [f32]) {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     map(x, |v| v / (1.0 + math::exp(-TWICE_ROOT * (v + 0.044715 * (v * v * v)))));
 }
 

@@ -46,8 +46,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         case SCALE: { y *= p.factor; }
         case SCALE_ROWS: { y *= sigmoid(other[start]); }
         case SCALE_EXPERTS: { y *= other[p.other + routes[row]]; }
-        // By the hyperbolic tangent (arXiv 1606.08415): 2 sqrt(2 / pi) is 1.5957691.
-        case GELU: { y *= sigmoid(1.5957691 * (y + 0.044715 * (y * y * y))); }
+        // By the hyperbolic tangent (arXiv 1606.08415): 2 sqrt(2 / pi) is 1.5957692.
+        case GELU: { y *= sigmoid(1.5957692 * (y + 0.044715 * (y * y * y))); }
         default: { y = y * sigmoid(y) * other[start + column]; }
     }
     out[at] = y;

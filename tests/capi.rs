@@ -98,7 +98,7 @@ fn compile(
 }
 
 fn models() -> [PathBuf; 2] {
-    [own("tests/golden/llama.gguf"), own("models/attar-stories.gguf")]
+    [own("tests/golden/llama.gguf"), own("models/attar-1m.gguf")]
 }
 
 #[test]
@@ -153,8 +153,8 @@ fn misuse_gives_a_status() {
 fn tokens_and_logits_are_those_of_every_machine() {
     let Some(release) = release() else { return };
     let program = compile(release, "gcc", "tests/c/tokens.c", Linked::Static, &[]);
-    let model = own("models/attar-stories.gguf");
-    let tokens = own("models/attar-stories.tokens");
+    let model = own("models/attar-1m.gguf");
+    let tokens = own("models/attar-1m.tokens");
     println!("{}", succeed(Command::new(program).arg(model).arg(tokens)));
 }
 
@@ -169,7 +169,7 @@ fn plans_are_exact_and_smaller_arenas_give_a_status() {
     let all: Vec<[PathBuf; 1]> = goldens
         .map(|entry| entry.expect("a readable folder").path())
         .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
-        .chain([own("models/attar-stories.gguf")])
+        .chain([own("models/attar-1m.gguf")])
         .chain(common::shared("models/stories3M-f32.gguf"))
         .map(|path| [path])
         .collect();
@@ -280,7 +280,7 @@ fn programs_of_earlier_releases_run_with_this_library() {
 fn asked_while_generating(program: &Path, arguments: &[&str]) -> Vec<String> {
     let trace = program.with_extension("trace");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o"]).arg(&trace).arg(program).arg(own("models/attar-stories.gguf"));
+    strace.args(["-f", "-o"]).arg(&trace).arg(program).arg(own("models/attar-1m.gguf"));
     succeed(strace.args(arguments));
     let text = std::fs::read_to_string(trace).expect("what strace wrote");
     let after = text.split_once("close(-77)").expect("the mark before").1;
@@ -404,7 +404,7 @@ fn examples_do_what_they_say() {
         let said = EXAMPLES.map(|source| {
             let compiler = if source.ends_with("pp") { cpp } else { c };
             let program = compile(release, compiler, source, Linked::Static, &[]);
-            let said = succeed(Command::new(program).arg(own("models/attar-stories.gguf")));
+            let said = succeed(Command::new(program).arg(own("models/attar-1m.gguf")));
             println!("{source}:\n{said}");
             said
         });
@@ -418,7 +418,8 @@ fn examples_do_what_they_say() {
             "a time is likelier than a table"
         );
         assert!(numbers(embed)[0] > numbers(embed)[1], "cats on mats are nearer than bread");
-        assert!(memory.starts_with("in place 1347168 bytes"));
+        let bytes = own("models/attar-1m.gguf").metadata().expect("the model").len();
+        assert!(memory.starts_with(&format!("in place {bytes} bytes")), "{memory}");
         assert_eq!(cancel, "stopped by the deadline\nstopped by the button\n");
         let lines: Vec<&str> = state.lines().collect();
         assert!(lines.len() == 2 && lines[0] == lines[1] && lines[0].len() > 40);

@@ -13,7 +13,7 @@ fn program() -> Command {
 }
 
 fn model() -> String {
-    own("models/attar-stories.gguf").display().to_string()
+    own("models/attar-1m.gguf").display().to_string()
 }
 
 fn attar(args: &[&str], input: &[u8]) -> Output {
@@ -164,25 +164,33 @@ fn scores_follow_the_chain_rule() {
 fn inspection_shows_what_is_there() {
     let report = json(&["inspect", &model(), "--json", "--strict"]);
     assert_eq!(report["metadata"]["general.architecture"], "llama");
-    assert_eq!(report["parameters"], 1_238_656);
-    assert_eq!(report["types"]["q8_0"]["bytes"].as_u64().map(|n| n > 1_000_000), Some(true));
+    let gguf = attar::Gguf::open(model().as_ref()).expect("the bundled model");
+    let weights: usize = gguf.tensors().iter().map(attar::gguf::Tensor::len).sum();
+    assert_eq!(report["parameters"], weights);
+    assert_eq!(report["types"]["q4_0"]["bytes"].as_u64().map(|n| n > 500_000), Some(true));
     let plain = String::from_utf8(text(&["inspect", &model()], b"")).expect("UTF-8");
-    assert!(plain.contains("token_embd.weight") && plain.contains("1238656 parameters"));
+    assert!(
+        plain.contains("token_embd.weight") && plain.contains(&format!("{weights} parameters"))
+    );
 }
 
 #[test]
 fn quantising_warns_of_what_does_not_fit_and_leaves_no_half_file() {
     let out = temporary("small.gguf");
     let name = out.to_str().expect("UTF-8");
-    // The bundled model's rows of 128 and 352 are no multiple of 256: that is no use at all.
-    let error = failure(&["quantize", &model(), "q4_k", "-o", name]);
-    assert!(error.contains("256") && error.contains("that fits is q5_0"), "{error}");
-    // Here only the rows of 352 are not.
     let random = temporary("wide.gguf");
     let random_name = random.to_str().expect("UTF-8");
-    let shape = "--width 256 --feed 352 --layers 1 --heads 4 --kv-heads 2 --vocab 99 --type f16";
-    let shape: Vec<&str> = shape.split(' ').collect();
-    text(&[&["random", "-o", random_name], &shape[..]].concat(), b"");
+    let make = |width: &str| {
+        let shape = "--feed 352 --layers 1 --heads 4 --kv-heads 2 --vocab 99 --type f16 --width";
+        let shape: Vec<&str> = shape.split(' ').chain([width]).collect();
+        text(&[&["random", "-o", random_name], &shape[..]].concat(), b"");
+    };
+    // Rows of 128 and 352 are no multiple of 256: that is no use at all.
+    make("128");
+    let error = failure(&["quantize", random_name, "q4_k", "-o", name]);
+    assert!(error.contains("256") && error.contains("that fits is q5_0"), "{error}");
+    // Here only the rows of 352 are not.
+    make("256");
     let output = attar(&["quantize", random_name, "q4_k", "-o", name], b"");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -199,8 +207,8 @@ fn quantising_warns_of_what_does_not_fit_and_leaves_no_half_file() {
     assert!((891_000..=900_000).contains(&bytes), "{report}");
     assert_eq!(bytes, std::fs::metadata(name).expect("the file").len());
     assert!(report["kl"]["mean"].as_f64() > Some(0.0), "{report}");
-    let error = &report["tensors"][0]["weighted_error"];
-    assert!(error.as_f64() > Some(0.0), "{report}");
+    let mut tensors = report["tensors"].as_array().expect("tensors").iter();
+    assert!(tensors.any(|tensor| tensor["weighted_error"].as_f64() > Some(0.0)), "{report}");
     let error = failure(&["quantize", &model(), "--target-bpw", "1", "-o", name]);
     assert!(error.contains("too small") && error.contains("bits a weight"), "{error}");
     let error = failure(&["quantize", &model(), "--target-size", "900k", "-o", name]);
@@ -307,9 +315,10 @@ fn answers_to_the_corpus_are_scored() {
     let kinds = &report["answers"]["kinds"];
     assert_eq!(kinds["home"]["count"].as_u64(), Some(home));
     assert_eq!(kinds["grammar"]["count"].as_u64(), Some(40 - home));
-    // The bundled model tells stories only.
-    assert!(kinds["home"]["exact"].as_f64().expect("a share") < 0.2, "{report}");
-    assert!(kinds["grammar"]["edits"]["f_half"].as_f64().expect("a figure") < 0.5, "{report}");
+    // The bundled model knows commands well, and corrections worse: models/README.md has the figures.
+    assert!(kinds["home"]["exact"].as_f64().expect("a share") > 0.5, "{report}");
+    let edits = kinds["grammar"]["edits"]["f_half"].as_f64().expect("a figure");
+    assert!(edits > 0.02 && edits < 0.98, "{report}");
 }
 
 #[test]

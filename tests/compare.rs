@@ -64,7 +64,7 @@ fn kernels_of_the_same_bits_never_depart() {
 
 #[test]
 fn a_fault_is_named_by_its_layer_and_operation() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let mut tested = Watched::cpu(&options());
     tested.spoiled = 3;
     let (mut session, findings) = compare(&gguf, tested, 0.01);
@@ -84,7 +84,7 @@ fn a_fault_is_named_by_its_layer_and_operation() {
 
 #[test]
 fn both_devices_take_on_a_state() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let mut plain = Session::open(&gguf, &options()).expect("a session");
     let ids = any_ids(plain.vocab_len(), 20);
     plain.feed(&ids[..15]).expect("room");
@@ -100,7 +100,7 @@ fn both_devices_take_on_a_state() {
 
 #[test]
 fn a_device_that_fails_is_an_error() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let mut tested = Watched::cpu(&options());
     tested.failing = 5;
     let (mut session, _) = compare(&gguf, tested, 0.0);

@@ -30,7 +30,7 @@ impl Drop for File {
 }
 
 fn eval(args: &[&str]) -> Output {
-    let model = own("models/attar-stories.gguf");
+    let model = own("models/attar-1m.gguf");
     let mut program = Command::new(env!("CARGO_BIN_EXE_attar"));
     program.arg("eval").arg(model).args(args).output().expect("the program")
 }
@@ -91,7 +91,7 @@ fn analogies_count_what_is_known() {
 
 #[test]
 fn a_model_is_measured_on_what_it_makes_up() {
-    let model = own("models/attar-stories.gguf");
+    let model = own("models/attar-1m.gguf");
     let model = model.to_str().expect("a UTF-8 path");
     let options = ["--data", "self", "--tokens", "1k", "--seq-len", "100", "--reference", model];
     let report = json(&options);

@@ -170,7 +170,7 @@ fn refused_memory_is_an_error_at_every_point_of_a_session() {
             points += refuse_each(name, &|| tokens(bytes, lent));
         }
     }
-    let bytes = read(&own("models/attar-stories.gguf"));
+    let bytes = read(&own("models/attar-1m.gguf"));
     for lent in [false, true] {
         points += refuse_each("the bundled model", &|| text(bytes, lent));
     }

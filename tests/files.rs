@@ -47,7 +47,7 @@ static ALLOCATOR: Watching = Watching;
 const BOUND: usize = 1 << 20;
 
 fn bundled() -> Vec<u8> {
-    std::fs::read(own("models/attar-stories.gguf")).expect("the bundled model")
+    std::fs::read(own("models/attar-1m.gguf")).expect("the bundled model")
 }
 
 /// Where the tensors' data starts: no byte before it may be missing.
@@ -114,8 +114,7 @@ fn use_it(bytes: Vec<u8>) -> bool {
 
 #[test]
 fn flipped_bits_never_panic() {
-    for (name, rounds) in [("tests/golden/qwen2moe.gguf", 3000), ("models/attar-stories.gguf", 600)]
-    {
+    for (name, rounds) in [("tests/golden/qwen2moe.gguf", 3000), ("models/attar-1m.gguf", 600)] {
         let sound = std::fs::read(own(name)).expect("a model");
         let header = header_len(&sound);
         let mut random = Random(name.len() as u64);

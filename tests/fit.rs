@@ -54,7 +54,7 @@ fn the_best_that_keeps_to_a_size_is_near_the_model() {
 
 #[test]
 fn a_speed_out_of_reach_is_refused_with_the_nearest() {
-    let (folder, model) = (folder("speed"), own("models/attar-stories.gguf"));
+    let (folder, model) = (folder("speed"), own("models/attar-1m.gguf"));
     let out = folder.join("small.gguf");
     let slow = ["--bytes-per-s", "1000", "--min-tokens-per-s", "5"];
     let data = ["--data", "self", "--tokens", "2k", "--seq-len", "50", "--held-out", "500"];

@@ -10,7 +10,7 @@ use attar::compress::{RandomModel, Shape, write_random};
 use attar::model::Decoder;
 use attar::session::GpuLayers;
 use attar::{Error, Format, Gguf, Options, Sampler, SamplerOptions, Session};
-use common::{all_logits, normalized_error, own, read_floats, read_ids, shared};
+use common::{all_logits, made, normalized_error, off_grid, own, read_floats, read_ids, shared};
 use std::path::{Path, PathBuf};
 
 /// As in the test of the CPU: weights and cache are f32, sums have a few hundred terms, and what a device
@@ -104,11 +104,15 @@ fn the_least_of_devices_gives_the_same_answers() {
     }
 }
 
-/// Models that tell stories, with words or letters as tokens.
-fn stories() -> Vec<PathBuf> {
+/// Models that tell stories, with words or letters as tokens, in f32: of a text that is as likely to go on one way
+/// as another, rounded inputs would decide, and devices round them otherwise.
+fn stories() -> Vec<(&'static str, Gguf)> {
     let names = ["stories260K-f32", "stories3M-f32", "babyllama-char-f32"];
-    let others = names.iter().filter_map(|name| shared(&format!("models/{name}.gguf")));
-    [own("models/attar-stories.gguf")].into_iter().chain(others).collect()
+    let others = names.into_iter().filter_map(|name| {
+        let path = shared(&format!("models/{name}.gguf"))?;
+        Some((name, Gguf::open(&path).expect("a model")))
+    });
+    [("bundled", off_grid())].into_iter().chain(others).collect()
 }
 
 fn likeliest(logits: &[f32]) -> u32 {
@@ -122,9 +126,8 @@ const STEPS: usize = 24;
 
 #[test]
 fn greedy_texts_are_those_of_the_cpu() {
-    for model in stories() {
+    for (name, gguf) in stories() {
         let Some(gpu) = device(&GpuOptions::default()) else { return };
-        let gguf = Gguf::open(&model).expect("a model");
         let options = Options {
             context_len: TEXT_LEN,
             batch_len: 64,
@@ -141,14 +144,14 @@ fn greedy_texts_are_those_of_the_cpu() {
         session
             .feed_each(&ids[..TEXT_LEN - 1], &mut |_, logits| chosen.push(likeliest(logits)))
             .expect("room");
-        assert!(chosen == ids[1..], "{}: {chosen:?} instead of {ids:?}", model.display());
+        assert!(chosen == ids[1..], "{name}: {chosen:?} instead of {ids:?}");
         session.clear();
         let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
         let mut sampler = Sampler::new(&greedy, session.vocab_len()).expect("sound options");
         let mut logits = vec![0.0; session.vocab_len()];
         for i in 0..STEPS {
             let next = session.choose(&ids[i..=i], &mut sampler, &mut logits).expect("room");
-            assert_eq!(next, ids[i + 1], "{} at {i}", model.display());
+            assert_eq!(next, ids[i + 1], "{name} at {i}");
         }
     }
 }
@@ -156,7 +159,7 @@ fn greedy_texts_are_those_of_the_cpu() {
 #[test]
 fn what_has_no_room_is_an_error() {
     let Some(gpu) = device(&GpuOptions::default()) else { return };
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     assert!(!gpu.has_room(1 << 50));
     let endless = Options { context_len: 1 << 23, batch_len: 1, ..Options::default() };
     let refused = Session::open_on(&gguf, &endless, Box::new(gpu)).err();
@@ -172,7 +175,7 @@ fn what_has_no_room_is_an_error() {
 
 #[test]
 fn a_plan_counts_the_devices_bytes_and_claims_none() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let Some(gpu) = device(&GpuOptions::default()) else { return };
     let make = || -> attar::Result<Box<dyn Backend>> { Ok(Box::new(gpu.planner())) };
     let options = Options::default();
@@ -287,8 +290,18 @@ const OUTSIDE_LAYERS: u64 = 6;
 
 #[test]
 fn a_token_is_one_submission_of_few_dispatches() {
-    for name in ["tests/golden/llama", "tests/golden/qwen3", "models/attar-stories"] {
-        let gguf = Gguf::open(&own(&format!("{name}.gguf"))).expect("a model");
+    let opened = |name: &str| Gguf::open(&own(name)).expect("a model");
+    // Matrices of one input are one dispatch where they are of one format.
+    let shape = r#"{"architecture": "llama", "vocabulary": 1024, "width": 128, "layers": 6, "heads": 4,
+        "kv_heads": 2, "feed_forward": 352, "context": 512}"#;
+    let shape = Shape::from_json(shape.as_bytes()).expect("a shape");
+    let model = RandomModel { shape, format: Format::Q8_0, seed: 3 };
+    let blocks = made(|path| {
+        write_random(&model, path, &mut |_| {}).expect("a model of blocks");
+    });
+    let floats =
+        ["llama", "qwen3"].map(|name| (name, opened(&format!("tests/golden/{name}.gguf"))));
+    for (name, gguf) in floats.into_iter().chain([("blocks", blocks)]) {
         let family = gguf.architecture().expect("a family");
         let layers =
             gguf.usize(&format!("{family}.block_count")).expect("a count").expect("layers");
@@ -436,7 +449,7 @@ fn a_cache_of_blocks_is_the_same_on_both_devices() {
 /// What was appended before a cancel is in the cache, though nothing was read after it.
 #[test]
 fn a_cancelled_session_goes_on_from_what_it_holds() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let options = Options { batch_len: 8, context_len: 40, ..Options::default() };
     let ids: Vec<u32> = (5..25).collect();
     let Some(gpu) = device(&GpuOptions::default()) else { return };

@@ -16,7 +16,7 @@ const TEXT: &str = "Once upon a time, there was a little pony named Fuzzy. He wa
     came down, and the house fell. Hana cried. I am sad, she said. You are not alone, said Fuzzy.";
 
 fn bundled() -> Gguf {
-    Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model")
+    Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model")
 }
 
 fn sequences(gguf: &Gguf) -> Sequences {
@@ -114,7 +114,7 @@ fn a_checkpoint_of_another_run_is_refused() {
 /// than by the rounding alone.
 #[test]
 fn learning_with_rounding_beats_rounding_alone() {
-    let (gguf, folder) = (bundled(), folder("rounding"));
+    let (gguf, folder) = (common::off_grid(), folder("rounding"));
     let sequences = sequences(&gguf);
     let (plain, learned) = (folder.join("plain.gguf"), folder.join("learned.gguf"));
     attar::compress::quantize(&gguf, Format::Q4_0, &plain, 2, &mut |_| {}).expect("a file");
@@ -146,7 +146,7 @@ fn a_killed_program_leaves_a_whole_file_and_goes_on() {
     let folder = folder("kill");
     let text = folder.join("text.txt");
     std::fs::write(&text, TEXT).expect("a text");
-    let model = own("models/attar-stories.gguf");
+    let model = own("models/attar-1m.gguf");
     let run = |out: &Path, resume: bool| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_attar"));
         command.arg("distill").arg(&model).arg("--teacher").arg(&model).arg("--data").arg(&text);

@@ -3,34 +3,19 @@
 
 mod common;
 
-use attar::bytes::Bytes;
 use attar::compress::{Measure, Measured, Sequences, TokenMap, quantize};
 use attar::gguf::write::{ArrayBuf, TensorPlan, Writer};
 use attar::gguf::{Value, ValueType};
 use attar::session::log_probability;
 use attar::{Error, Format, Gguf, Options};
-use common::own;
-use std::path::PathBuf;
+use common::{made, off_grid, own};
 
 fn bundled() -> Gguf {
-    Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model")
-}
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("attar-measure-{}-{name}", std::process::id()))
-}
-
-/// What `write` writes, opened.
-fn made(name: &str, write: impl FnOnce(&std::path::Path)) -> Gguf {
-    let path = temporary(name);
-    write(&path);
-    let bytes = std::fs::read(&path).expect("the file");
-    std::fs::remove_file(&path).expect("the file");
-    Gguf::parse(Bytes::from_vec(bytes).expect("memory")).expect("a model")
+    Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model")
 }
 
 fn rounded(gguf: &Gguf, format: Format) -> Gguf {
-    made(format.info().name, |path| {
+    made(|path| {
         quantize(gguf, format, path, 2, &mut |_| {}).expect("a smaller model");
     })
 }
@@ -48,7 +33,7 @@ fn perplexity_is_that_of_the_logits() {
     let gguf = bundled();
     let sequences = samples(&gguf);
     let options = Options { cache: Format::F32, ..Options::default() };
-    let mut session = common::open(&own("models/attar-stories.gguf"), options);
+    let mut session = common::open(&own("models/attar-1m.gguf"), options);
     for skip in [0, 20, 48] {
         let measure = Measure { skip, ..Measure::on_threads(2) };
         let got = measured(measure, &gguf, None, &sequences);
@@ -77,7 +62,8 @@ fn bits_per_byte_are_those_of_the_text() {
     let text = b"Once upon a time, there was a little cat.";
     let sequences = Sequences::from_text(&tokenizer, text, 200).expect("a sequence");
     let got = measured(Measure::on_threads(1), &gguf, None, &sequences);
-    let mut session = common::open(&own("models/attar-stories.gguf"), Options::default());
+    let options = Options { cache: Format::F32, ..Options::default() };
+    let mut session = common::open(&own("models/attar-1m.gguf"), options);
     let score = session.score_text(&tokenizer, text).expect("a score");
     let bits = got.bits_per_byte.expect("text");
     assert!((bits / score.bits_per_byte - 1.0).abs() < 1e-2, "{bits} {score:?}");
@@ -85,7 +71,7 @@ fn bits_per_byte_are_those_of_the_text() {
 
 #[test]
 fn a_model_is_no_way_from_itself_and_some_from_others() {
-    let gguf = bundled();
+    let gguf = off_grid();
     let sequences = samples(&gguf);
     let same = measured(Measure::on_threads(2), &gguf, Some(&gguf), &sequences);
     let d = same.divergence.expect("a reference");
@@ -108,7 +94,7 @@ fn a_model_is_no_way_from_itself_and_some_from_others() {
 
 /// A copy of the model whose vocabulary is only the first `count` tokens, in reverse order.
 fn reversed_part(gguf: &Gguf, count: usize) -> Gguf {
-    made(&format!("part-{count}"), |path| {
+    made(|path| {
         let reverse = |name: &str, kind: ValueType| {
             let array = gguf.array(name, kind).expect("an array").expect("the key");
             let mut values: Vec<_> = array.iter().take(count).collect();

@@ -96,7 +96,7 @@ fn an_arena_of_the_planned_size_is_just_enough() {
 
 #[test]
 fn a_plan_takes_little_memory_itself() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let options = Options { threads: 1, ..Options::default() };
     let plan = plan(&gguf, &options);
     let mut scratch = Block::claim(1 << 18, 0u8).expect("memory");
@@ -112,7 +112,7 @@ fn a_plan_takes_little_memory_itself() {
 
 #[test]
 fn what_cannot_be_opened_cannot_be_planned() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let options = Options { cache: Format::Q4_0, ..Options::default() };
     let error = Session::plan_for(&gguf, &options).expect_err("no such cache");
     assert_eq!(Session::open(&gguf, &options).err(), Some(error));
@@ -122,7 +122,7 @@ fn what_cannot_be_opened_cannot_be_planned() {
 
 #[test]
 fn threads_of_our_own_do_not_fit_lent_memory() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let options = Options { threads: 2, context_len: 40, batch_len: 4, ..Options::default() };
     open_in(1 << 20, &gguf, &options, |_, session| {
         assert!(matches!(session, Err(Error::Unsupported(_))));

@@ -4,38 +4,23 @@
 
 mod common;
 
-use attar::bytes::Bytes;
 use attar::compress::prune::{Cut, Shape, VocabSize, keep_tokens, write_pruned};
 use attar::compress::{Measure, Sequences, TokenMap};
 use attar::gguf::write::{TensorPlan, Writer};
 use attar::{Error, Format, Gguf, Options, Session, Tokenizer};
-use common::{all_logits, own, shared};
-use std::path::{Path, PathBuf};
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("attar-vocab-{}-{name}", std::process::id()))
-}
-
-/// What `write` writes, opened.
-fn made(name: &str, write: impl FnOnce(&Path)) -> Gguf {
-    let path = temporary(name);
-    write(&path);
-    let bytes = std::fs::read(&path).expect("the file");
-    std::fs::remove_file(&path).expect("the file");
-    Gguf::parse(Bytes::from_vec(bytes).expect("memory")).expect("a model")
-}
+use common::{all_logits, made, own, shared};
 
 /// The model with these tokens alone.
-fn trimmed(name: &str, gguf: &Gguf, tokens: &[u32]) -> Gguf {
+fn trimmed(gguf: &Gguf, tokens: &[u32]) -> Gguf {
     let shape = Shape::of(gguf).expect("a shape");
     let cut = Cut { tokens: Some(tokens.into()), ..Cut::nothing(&shape) };
-    made(name, |path| {
+    made(|path| {
         write_pruned(gguf, &shape, &cut, path, &mut |_| {}).expect("a smaller model");
     })
 }
 
 /// A tiny model with the vocabulary of a file that has no model.
-fn with_vocabulary_of(vocabulary: &Gguf, name: &str) -> Gguf {
+fn with_vocabulary_of(vocabulary: &Gguf) -> Gguf {
     let tiny = Gguf::open(&own("tests/golden/llama.gguf")).expect("a model");
     let key = "tokenizer.ggml.tokens";
     let tokens = vocabulary.array(key, attar::gguf::ValueType::String);
@@ -52,7 +37,7 @@ fn with_vocabulary_of(vocabulary: &Gguf, name: &str) -> Gguf {
         },
     });
     let plans: Vec<_> = plans.collect();
-    made(name, |path| {
+    made(|path| {
         let mut writer = Writer::create(path, keys, &plans).expect("a file");
         for (tensor, plan) in tiny.tensors().iter().zip(&plans) {
             let bytes: Vec<u8> = tensor.bytes.iter().copied().cycle().take(plan.bytes()).collect();
@@ -73,11 +58,10 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Vec<u8>> {
 
 #[test]
 fn text_of_kept_tokens_is_made_of_the_same() {
-    let mut models =
-        vec![("bundled", Gguf::open(&own("models/attar-stories.gguf")).expect("a model"))];
+    let mut models = vec![("bundled", Gguf::open(&own("models/attar-1m.gguf")).expect("a model"))];
     for name in ["gpt-2", "llama-bpe", "llama-spm", "qwen2"] {
         let Some(path) = shared(&format!("vocab/ggml-vocab-{name}.gguf")) else { continue };
-        models.push((name, with_vocabulary_of(&Gguf::open(&path).expect("a vocabulary"), name)));
+        models.push((name, with_vocabulary_of(&Gguf::open(&path).expect("a vocabulary"))));
     }
     let text = std::fs::read_to_string(own("README.md")).expect("text");
     let other = std::fs::read_to_string(own("docs/design.md")).expect("text");
@@ -86,7 +70,7 @@ fn text_of_kept_tokens_is_made_of_the_same() {
         let used = Sequences::from_text(&tokenizer, text.as_bytes(), 200).expect("a text");
         let kept = keep_tokens(&gguf, &used, VocabSize::Used, false).expect("tokens");
         assert!(kept.len() < tokenizer.len(), "{name}: {} tokens", kept.len());
-        let small = trimmed(name, &gguf, &kept);
+        let small = trimmed(&gguf, &kept);
         let less = Tokenizer::load(&small).expect("a vocabulary");
         assert_eq!(less.len(), kept.len());
         assert_eq!(less.bos().map(|id| kept[id as usize]), tokenizer.bos(), "{name}");
@@ -118,7 +102,7 @@ fn text_of_kept_tokens_is_made_of_the_same() {
 
 #[test]
 fn sizes_are_kept_to_and_bytes_kept_when_asked() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("a model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("a model");
     let tokenizer = Tokenizer::load(&gguf).expect("a vocabulary");
     let text = Sequences::sampled(&gguf, 2000, 100, 5, 2, &|_| true).expect("sequences");
     let keep = |size, bytes| keep_tokens(&gguf, &text, size, bytes);
@@ -140,10 +124,10 @@ fn sizes_are_kept_to_and_bytes_kept_when_asked() {
 
 #[test]
 fn predictions_of_kept_tokens_keep_their_bits() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("a model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("a model");
     let text = Sequences::sampled(&gguf, 400, 100, 5, 2, &|_| true).expect("sequences");
     let kept = keep_tokens(&gguf, &text, VocabSize::Used, false).expect("tokens");
-    let small = trimmed("bits", &gguf, &kept);
+    let small = trimmed(&gguf, &kept);
     let options = Options { cache: Format::F32, ..Options::default() };
     let [mut whole, mut part] =
         [&gguf, &small].map(|gguf| Session::open(gguf, &options).expect("a session"));
@@ -168,7 +152,7 @@ fn trimming_what_is_not_used_costs_no_perplexity() {
     // From fewer tokens, some that the model does find likely would be missing.
     let kept = keep_tokens(&gguf, &sample(100_000, 7), VocabSize::Used, false).expect("tokens");
     assert!(kept.len() < 300, "{} tokens", kept.len());
-    let small = trimmed("stories", &gguf, &kept);
+    let small = trimmed(&gguf, &kept);
     let other = sample(8000, 8);
     let text = TokenMap::new(&small, &gguf).expect("the same texts").translate(&other);
     assert!(text.tokens() * 20 > other.tokens() * 19, "{} tokens of text remain", text.tokens());

@@ -8,7 +8,7 @@ use attar::compress::{
 };
 use attar::gguf::ValueType;
 use attar::{Error, Format, Gguf};
-use common::{own, shared};
+use common::{off_grid, own, shared};
 use std::path::{Path, PathBuf};
 
 /// A folder of the test's own, gone with it.
@@ -36,10 +36,6 @@ fn model(path: &str) -> Gguf {
     Gguf::open(&own(path)).expect("a model")
 }
 
-fn bundled() -> Gguf {
-    model("models/attar-stories.gguf")
-}
-
 fn samples(gguf: &Gguf, seed: u64) -> Sequences {
     Sequences::sampled(gguf, 1200, 60, seed, 2, &|_| true).expect("sequences")
 }
@@ -62,7 +58,7 @@ fn kl(model: &Path, reference: &Gguf, sequences: &Sequences) -> f64 {
 
 #[test]
 fn importance_lies_in_the_file_as_its_layout_says() {
-    let (gguf, folder) = (bundled(), Folder::new("importance"));
+    let (gguf, folder) = (off_grid(), Folder::new("importance"));
     let sequences = samples(&gguf, 1);
     let importance = gathered(&gguf, &sequences, 2);
     // Neither threads nor the order in which they come change the sums.
@@ -74,7 +70,9 @@ fn importance_lies_in_the_file_as_its_layout_says() {
     assert_eq!(file.u32("imatrix.chunk_size"), Ok(Some(60)));
     let datasets = file.array("imatrix.datasets", ValueType::String).expect("strings");
     assert_eq!(datasets.expect("the key").strings().collect::<Vec<_>>(), [b"some text"]);
-    for layer in 0..6 {
+    let need = |key: &str| gguf.usize(key).expect("a number").expect("the key");
+    let (layers, hidden) = (need("llama.block_count"), need("llama.feed_forward_length"));
+    for layer in 0..layers {
         let sums = |part: &str| {
             let name = format!("blk.{layer}.{part}.weight");
             let sums = file.need_tensor(&format!("{name}.in_sum2")).expect("sums");
@@ -88,10 +86,12 @@ fn importance_lies_in_the_file_as_its_layout_says() {
         assert_eq!(*sums("attn_q").bytes, *sums("attn_v").bytes);
         assert_eq!(*sums("ffn_gate").bytes, *sums("ffn_up").bytes);
         assert_ne!(*sums("attn_q").bytes, *sums("ffn_up").bytes);
-        assert_eq!(sums("ffn_down").dims[0], 352);
+        assert_eq!(sums("ffn_down").dims[0], hidden);
     }
     let again = Importance::open(&folder.file("imatrix.gguf")).expect("importance");
-    assert_eq!((&again.datasets, again.chunks, again.len()), (&importance.datasets, (20, 60), 43));
+    let matrices = 7 * layers + 1;
+    let found = (&again.datasets, again.chunks, again.len());
+    assert_eq!(found, (&importance.datasets, (20, 60), matrices));
     // Columns are means: the sum over what a norm puts out is near the sum of its squared gains.
     let tensor = gguf.need_tensor("blk.0.attn_q.weight").expect("a tensor");
     let columns = again.columns(&tensor).expect("the shape").expect("columns");
@@ -130,9 +130,9 @@ fn experts_have_their_own_importance() {
 #[test]
 fn what_is_no_importance_is_refused() {
     let folder = Folder::new("wrong-importance");
-    let error = Importance::open(&own("models/attar-stories.gguf")).expect_err("a model");
+    let error = Importance::open(&own("models/attar-1m.gguf")).expect_err("a model");
     assert!(error.to_string().contains("general.type"), "{error}");
-    let gguf = bundled();
+    let gguf = off_grid();
     let importance = gathered(&gguf, &samples(&gguf, 1), 2);
     let other = model("tests/golden/llama.gguf");
     let recipe = Recipe::uniform(&other, Format::Q8_0).expect("a recipe");
@@ -144,10 +144,10 @@ fn what_is_no_importance_is_refused() {
 }
 
 /// Of every format: the size is known before, threads change nothing, and importance lowers the errors
-/// that count. The model is already rounded to 8 bits, which finer formats cannot better.
+/// that count.
 #[test]
 fn rounding_by_importance_lowers_the_errors_that_count() {
-    let (gguf, folder) = (bundled(), Folder::new("weighted"));
+    let (gguf, folder) = (off_grid(), Folder::new("weighted"));
     let importance = gathered(&gguf, &samples(&gguf, 1), 2);
     let (one, two) = (folder.file("1.gguf"), folder.file("2.gguf"));
     for format in [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1] {
@@ -199,7 +199,7 @@ fn importance_lowers_the_divergence() {
 
 #[test]
 fn a_size_is_kept_to_and_the_best_is_made_of_it() {
-    let (gguf, folder) = (bundled(), Folder::new("budget"));
+    let (gguf, folder) = (off_grid(), Folder::new("budget"));
     let sequences = samples(&gguf, 1);
     let rounding = Rounding { importance: None, threads: 2 };
     let scratch = folder.file("out.gguf");
@@ -209,11 +209,11 @@ fn a_size_is_kept_to_and_the_best_is_made_of_it() {
         (recipe.file_bytes(&gguf), kl(&scratch, &gguf, &sequences))
     };
     let (bytes, plain) = uniform(Format::Q4_0);
-    let fit = |bytes| {
-        let budget = Budget { bytes, sequences: &sequences, rounding, scratch: &scratch };
+    let fit = |bytes, formats| {
+        let budget = Budget { bytes, formats, sequences: &sequences, rounding, scratch: &scratch };
         budget.fit(&gguf, &|_| true)
     };
-    let found = fit(bytes).expect("a recipe");
+    let found = fit(bytes, None).expect("a recipe");
     let size = found.recipe.file_bytes(&gguf);
     assert!(size <= bytes && size as f64 > 0.99 * bytes as f64, "{size} of {bytes}");
     assert!(found.kl.mean < plain, "{found:?} against {plain}");
@@ -222,15 +222,23 @@ fn a_size_is_kept_to_and_the_best_is_made_of_it() {
     assert_eq!(std::fs::metadata(&scratch).expect("the file").len(), size as u64);
     assert!((kl(&scratch, &gguf, &sequences) - found.kl.mean).abs() < 1e-12);
     // Room for everything: nothing is rounded. Too little: the least is named.
-    let whole = fit(gguf.file_bytes() * 2).expect("a recipe");
+    let whole = fit(gguf.file_bytes() * 2, None).expect("a recipe");
     assert!(whole.kl.mean.abs() < 1e-7, "{whole:?}");
-    let least = least_bytes(&gguf).expect("a size");
-    let error = fit(least - 1).expect_err("too few bytes").to_string();
+    let least = least_bytes(&gguf, None).expect("a size");
+    let error = fit(least - 1, None).expect_err("too few bytes").to_string();
     assert!(error.contains(&least.to_string()), "{error}");
-    assert!(fit(least).expect("a recipe").bytes <= least);
+    assert!(fit(least, None).expect("a recipe").bytes <= least);
+    // Only what may be chosen is.
+    let few = [Format::Q4_0, Format::Q8_0];
+    let found = fit(bytes, Some(&few)).expect("a recipe");
+    for tensor in written(&gguf, &found.recipe, rounding, &scratch) {
+        let chosen = tensor.to.format().expect("a known format");
+        assert!(tensor.to == tensor.from || few.contains(&chosen), "{tensor:?}");
+    }
     let names = std::fs::read_dir(&folder.0).expect("the folder").map(|e| e.expect("an entry"));
     let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["out.gguf"]);
-    let budget = Budget { bytes, sequences: &sequences, rounding, scratch: &scratch };
+    let formats = None;
+    let budget = Budget { bytes, formats, sequences: &sequences, rounding, scratch: &scratch };
     assert!(matches!(budget.fit(&gguf, &|_| false), Err(Error::Cancelled)));
 }

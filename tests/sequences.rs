@@ -12,7 +12,7 @@ const TEXT: &str = "Once upon a time, a cat sat down.\nIt was happy.\n<|endoftex
                     ran to the big red house and met a friend.\n<|endoftext|>\n";
 
 fn bundled() -> Gguf {
-    Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model")
+    Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model")
 }
 
 fn sampled(tokens: usize, seed: u64, threads: usize) -> Sequences {
@@ -80,7 +80,7 @@ fn samples_follow_the_models_probabilities() {
     let gguf = bundled();
     let count = 2000;
     let all = Sequences::sampled(&gguf, count * 2, 2, 5, 2, &|_| true).expect("sequences");
-    let mut session = common::open(&own("models/attar-stories.gguf"), attar::Options::default());
+    let mut session = common::open(&own("models/attar-1m.gguf"), attar::Options::default());
     let logits = session.feed(&all.get(0)[..1]).expect("logits").to_vec();
     let total = attar::session::log_total(&logits);
     for (id, logit) in logits.iter().enumerate() {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 /// The bundled model, and a larger one where it is at hand.
 fn models() -> Vec<PathBuf> {
     let shared = shared("models/stories3M-f32.gguf");
-    [own("models/attar-stories.gguf")].into_iter().chain(shared).collect()
+    [own("models/attar-1m.gguf")].into_iter().chain(shared).collect()
 }
 
 /// Encodings of keys and values.
@@ -67,7 +67,7 @@ unsafe impl Executor for Lent {
 
 #[test]
 fn threads_that_are_lent_give_the_same_bits() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let base = Options { threads: 1, batch_len: 16, context_len: 64, ..Options::default() };
     let mut first = Session::open(&gguf, &base).expect("a session");
     let ids = any_ids(first.vocab_len(), 50);
@@ -82,7 +82,7 @@ fn threads_that_are_lent_give_the_same_bits() {
 
 #[test]
 fn a_session_continues_where_it_stands() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let mut session = Session::open(&gguf, &Options::default()).expect("a session");
     let ids = any_ids(session.vocab_len(), 40);
     let whole = bits(session.feed(&ids).expect("room"));
@@ -97,7 +97,7 @@ fn a_session_continues_where_it_stands() {
 
 #[test]
 fn keys_and_values_are_taken_on_elsewhere() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     for cache in CACHES {
         let options = Options { cache, context_len: 48, ..Options::default() };
         let mut session = Session::open(&gguf, &options).expect("a session");
@@ -166,7 +166,7 @@ fn a_cache_that_cannot_be_is_refused() {
 
 #[test]
 fn misuse_is_an_error_and_changes_nothing() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let options = Options { context_len: 8, ..Options::default() };
     let mut session = Session::open(&gguf, &options).expect("a session");
     let beyond = session.vocab_len() as u32;

@@ -169,7 +169,7 @@ fn a_layer_that_the_first_device_does_not_take_runs_on_the_other() {
 
 #[test]
 fn a_plan_is_measured_before_anything_is_claimed() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let plain = Session::plan_for(&gguf, &options()).expect("a plan");
     for on_first in 0..=layers(&gguf) {
         let (session, _) = split(&gguf, on_first);
@@ -188,7 +188,7 @@ fn a_plan_is_measured_before_anything_is_claimed() {
 
 #[test]
 fn a_device_that_fails_is_an_error_from_then_on() {
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let (mut first, _) = watched();
     first.failing = 2;
     let rest = options().cpu().expect("a CPU");

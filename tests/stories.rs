@@ -201,10 +201,29 @@ fn divergence_of_quantised_files_is_that_of_the_peer() {
 }
 
 #[test]
-fn the_bundled_model_tells_a_story() {
-    let text = attar(&["run", "-p", "Once upon a time", "-n", "60", "--temp", "0"]);
-    assert!(text.starts_with("Once upon a time"), "{text}");
-    let words = text.split_whitespace().count();
-    assert!(words > 25, "{words} words: {text}");
-    assert!(own("models/attar-stories.gguf").metadata().expect("the model").len() <= 1_500_000);
+fn the_bundled_models_tell_a_story_and_take_commands() {
+    for (name, bytes) in [("attar-1m", 1_000_000), ("attar-4m", 4_000_000)] {
+        let path = own(&format!("models/{name}.gguf"));
+        assert!(path.metadata().expect("the model").len() <= bytes, "{name}");
+        let model = path.to_str().expect("a path in Unicode");
+        let say = |prompt: &str| attar(&["run", model, "-p", prompt, "-n", "60", "--temp", "0"]);
+        let story = say("Once upon a time");
+        assert!(story.starts_with("Once upon a time"), "{name}: {story}");
+        assert!(story.split_whitespace().count() > 25, "{name}: {story}");
+        let said = say("Q: Turn on the kitchen light.\nA:");
+        let (_, answer) = said.split_once("A:").expect("the prompt and an answer");
+        let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+        let wanted = serde_json::json!({"device": "light", "room": "kitchen", "action": "on"});
+        assert_eq!(answer, wanted, "{name}");
+    }
+}
+
+#[test]
+fn the_model_inside_the_program_is_the_small_one() {
+    let path = own("models/attar-1m.gguf");
+    let model = path.to_str().expect("a path in Unicode");
+    let tell = |model: &[&str]| {
+        attar(&[&["run"], model, &["-p", "One day", "-n", "20", "--temp", "0"]].concat())
+    };
+    assert_eq!(tell(&[]), tell(&[model]));
 }

@@ -136,7 +136,7 @@ fn texts() -> impl Strategy<Value = String> {
 
 fn round_trips(name: &str) {
     let path = match name {
-        "bundled" => Some(own("models/attar-stories.gguf")),
+        "bundled" => Some(own("models/attar-1m.gguf")),
         name => shared(&format!("vocab/ggml-vocab-{name}.gguf")),
     };
     let Some(path) = path else { return };
@@ -178,7 +178,7 @@ fn any_text_and_any_bytes_come_back() {
 
 #[test]
 fn a_character_in_pieces_leaves_whole() {
-    let tokenizer = load(&own("models/attar-stories.gguf"));
+    let tokenizer = load(&own("models/attar-1m.gguf"));
     let ids = tokenizer.encode("é🦙".as_bytes(), false, false).expect("ids");
     let mut stream = TextStream::new(&tokenizer).expect("memory");
     let parts: Vec<String> =

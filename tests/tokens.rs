@@ -32,11 +32,11 @@ fn hash_of_tokens(session: &mut Session, prompt: &[u32], count: usize) -> u64 {
 
 #[test]
 fn every_instruction_set_gives_the_known_tokens_and_logits() {
-    let known = std::fs::read_to_string(own("models/attar-stories.tokens")).expect("the hash");
+    let known = std::fs::read_to_string(own("models/attar-1m.tokens")).expect("the hash");
     let known = known.lines().find(|line| !line.starts_with('#')).expect("a line with the hash");
     let (count, known) = known.split_once(' ').expect("a count and a hash");
     let count = count.parse().expect("a count");
-    let gguf = Gguf::open(&own("models/attar-stories.gguf")).expect("the bundled model");
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
     let tokenizer = Tokenizer::load(&gguf).expect("its vocabulary");
     let prompt = tokenizer.encode(b"Once upon a time", true, false).expect("a prompt");
     for isa in attar::kernels::available() {

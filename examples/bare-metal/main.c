@@ -9,7 +9,7 @@ extern const uint8_t model_start[], model_end[];
 /* attar_plan says how much is needed; what is lent too much here, a product would not have. */
 static _Alignas(ATTAR_ALIGN) uint8_t model_memory[256 * 1024];
 static _Alignas(ATTAR_ALIGN) uint8_t session_memory[512 * 1024];
-static float logits[1024]; /* only for the hash */
+static float logits[2048]; /* only for the hash */
 
 static void number(const char *before, uint64_t value, const char *after)
 {
@@ -30,7 +30,7 @@ static void check(attar_status status, const attar_error *error)
     board_exit(1);
 }
 
-/* FNV-1a: what models/attar-stories.tokens has for the other machines. */
+/* FNV-1a: what models/attar-1m.tokens has for the other machines. */
 static uint64_t hash(uint64_t hash, const void *data, size_t n)
 {
     for (const uint8_t *byte = data; n != 0; --n) hash = (hash ^ *byte++) * 0x100000001b3u;

@@ -13,7 +13,7 @@ use super::sequences::{Progress, Sequences};
 use crate::gguf::{Gguf, Tensor, TensorType};
 use crate::memory::text;
 use crate::{Error, Result};
-use attar_kernels::FORMATS;
+use attar_kernels::{FORMATS, Format};
 use std::path::{Path, PathBuf};
 
 /// What a file may take, and how it is tried out.
@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub struct Budget<'a> {
     /// Bytes of the whole file.
     pub bytes: usize,
+    /// Formats to choose among, beside what a matrix has; all where `None`.
+    pub formats: Option<&'a [Format]>,
     /// What divergence is measured on, in the model's tokens.
     pub sequences: &'a Sequences,
     /// How to round.
@@ -73,12 +75,12 @@ struct Candidate {
     damage: f64,
 }
 
-/// Size of the file with every matrix in the coarsest format that fits.
+/// Size of the file with every matrix in the coarsest of `formats`, or of all, that fits.
 ///
 /// # Errors
 /// [`Error::Unsupported`] naming a matrix no kernel reads.
-pub fn least_bytes(gguf: &Gguf) -> Result<usize> {
-    let all = matrices(gguf)?;
+pub fn least_bytes(gguf: &Gguf, formats: Option<&[Format]>) -> Result<usize> {
+    let all = matrices(gguf, formats)?;
     Ok(rest(gguf, &all) + bytes(&all, &vec![0; all.len()]))
 }
 
@@ -94,7 +96,7 @@ impl Budget<'_> {
     /// # Errors
     /// As [`least_bytes`].
     pub fn work(&self, gguf: &Gguf) -> Result<usize> {
-        let groups = groups(&matrices(gguf)?).len();
+        let groups = groups(&matrices(gguf, self.formats)?).len();
         Ok(groups * self.probes().tokens() + TRIALS * self.sequences.tokens())
     }
 
@@ -109,8 +111,8 @@ impl Budget<'_> {
     /// [`Error::Invalid`] for a size below [`least_bytes`]; [`Error::Unsupported`] naming a matrix no
     /// kernel reads; [`Error::Cancelled`] once `progress` says so; those of measuring and writing.
     pub fn fit(&self, gguf: &Gguf, progress: Progress<'_>) -> Result<Found> {
-        let mut all = matrices(gguf)?;
-        let least = least_bytes(gguf)?;
+        let mut all = matrices(gguf, self.formats)?;
+        let least = least_bytes(gguf, self.formats)?;
         if self.bytes < least {
             let wanted = self.bytes;
             return Err(Error::Invalid(text!(
@@ -178,8 +180,9 @@ impl Budget<'_> {
             for matrix in all.iter().filter(|matrix| matrix.group == group) {
                 let weights = gguf.tensors()[matrix.tensor].len() as f64;
                 let distance = |o: &&Candidate| (o.bytes as f64 * 8.0 / weights - PROBE_BITS).abs();
-                let nearest =
-                    matrix.options.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+                // What costs nothing, as the format it has, tells nothing.
+                let options = matrix.options.iter().filter(|option| option.damage > 0.0);
+                let nearest = options.min_by(|a, b| distance(a).total_cmp(&distance(b)));
                 if let Some(probe) = nearest {
                     recipe.choices[matrix.tensor].to = probe.to;
                     error += probe.damage;
@@ -233,11 +236,14 @@ fn padded(bytes: usize) -> usize {
 }
 
 /// The matrices of a file, each with what it may become, smallest first and itself last.
-fn matrices(gguf: &Gguf) -> Result<Vec<Matrix>> {
+fn matrices(gguf: &Gguf, formats: Option<&[Format]>) -> Result<Vec<Matrix>> {
+    let allowed = |format: Format| formats.is_none_or(|formats| formats.contains(&format));
     let mut all = Vec::new();
     for (place, tensor) in gguf.tensors().iter().enumerate().filter(|(_, t)| is_matrix(t)) {
         tensor.format()?;
-        let kinds = FORMATS.iter().filter(|info| tensor.row_len().is_multiple_of(info.block_len));
+        let kinds = FORMATS
+            .iter()
+            .filter(|info| allowed(info.format) && tensor.row_len().is_multiple_of(info.block_len));
         let options = kinds.map(|info| Candidate {
             to: TensorType::of(info.format),
             bytes: padded(info.row_bytes(tensor.len())),

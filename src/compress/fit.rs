@@ -19,6 +19,7 @@ use crate::gguf::Gguf;
 use crate::memory::text;
 use crate::session::{Options, Session};
 use crate::{Error, Result};
+use attar_kernels::Format;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use survey::Survey;
@@ -50,6 +51,10 @@ pub struct Fit<'a> {
     pub held_out: &'a Sequences,
     /// What to keep to.
     pub limits: Limits,
+    /// Formats to choose among; all where `None`.
+    pub formats: Option<&'a [Format]>,
+    /// Keep the tokens of all bytes, so that any text can be spelt.
+    pub all_bytes: bool,
     /// How to learn; the tokens are those of all trials and the result together.
     pub options: LearnOptions,
     /// Where to write.
@@ -130,7 +135,7 @@ impl Fit<'_> {
             if trials.len() == TRIALS {
                 break;
             }
-            let out = scratch.path("trial");
+            let out = scratch.trial(trials.len());
             match self.teach(candidate, &survey, tokens, &out, &scratch, observer) {
                 Ok(trial) => trials.push(trial),
                 // A prediction of bytes that was too low: the next may do.
@@ -138,9 +143,10 @@ impl Fit<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let keeps = |trial: &&Trial| trial.excess(&self.limits) <= 1.0;
-        let best = trials.iter().filter(keeps).min_by(|a, b| a.kl().total_cmp(&b.kl()));
-        let Some(best) = best else {
+        let keeps = |trial: &Trial| trial.excess(&self.limits) <= 1.0;
+        let fitting = trials.iter().enumerate().filter(|(_, trial)| keeps(trial));
+        let best = fitting.min_by(|(_, a), (_, b)| a.kl().total_cmp(&b.kl()));
+        let Some((place, best)) = best else {
             let nearer =
                 |a: &&Trial, b: &&Trial| a.excess(&self.limits).total_cmp(&b.excess(&self.limits));
             let Some(nearest) = trials.iter().min_by(nearer).cloned() else {
@@ -149,14 +155,15 @@ impl Fit<'_> {
             return Ok(Fitted { ranked: candidates.len(), trials, result: nearest, fits: false });
         };
         let rest = self.options.tokens.saturating_sub(tokens * trials.len()).max(tokens);
-        let path = scratch.path("result");
-        let result = self.teach(&best.candidate, &survey, rest, &path, &scratch, observer)?;
-        let fits = result.excess(&self.limits) <= 1.0;
-        if fits {
-            std::fs::rename(&path, self.out)
-                .map_err(|e| Error::io(&format!("write {}", self.out.display()), e))?;
+        let mut path = scratch.path("result");
+        let mut result = self.teach(&best.candidate, &survey, rest, &path, &scratch, observer)?;
+        // More lessons may have led away from the model, or this time have been too slow.
+        if !keeps(&result) || best.kl() < result.kl() {
+            (path, result) = (scratch.trial(place), best.clone());
         }
-        Ok(Fitted { ranked: candidates.len(), trials, result, fits })
+        std::fs::rename(&path, self.out)
+            .map_err(|e| Error::io(&format!("write {}", self.out.display()), e))?;
+        Ok(Fitted { ranked: candidates.len(), trials, result, fits: true })
     }
 
     /// Cuts, finds formats for what remains, and teaches it.
@@ -177,8 +184,8 @@ impl Fit<'_> {
         let (learn, held_out) = (map.translate(self.learn), map.translate(self.held_out));
         let probe = held_out.clone().split(survey::PROBE_TOKENS).0;
         let rounding = Rounding { importance: None, threads: survey.threads };
-        let bytes = self.limits.bytes;
-        let budget = Budget { bytes, sequences: &probe, rounding, scratch: &path };
+        let (bytes, formats) = (self.limits.bytes, self.formats);
+        let budget = Budget { bytes, formats, sequences: &probe, rounding, scratch: &path };
         observer.stage("finding formats", budget.work(&student)?);
         let recipe = budget.fit(&student, &|tokens| observer.tokens(tokens))?.recipe;
         let options = LearnOptions { tokens, ..self.options };
@@ -252,6 +259,10 @@ impl Scratch {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.gguf"))
+    }
+
+    fn trial(&self, place: usize) -> PathBuf {
+        self.path(&format!("trial-{place}"))
     }
 }
 

@@ -53,7 +53,8 @@ impl FromStr for Source {
     }
 }
 
-/// A number that may end in k, M or G for thousands, millions or billions.
+/// A number of tokens or bytes, which may end in k, M or G for thousands, millions or billions, or in such as
+/// `kB` or, for powers of 1024, `KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) usize);
 
@@ -61,25 +62,24 @@ impl FromStr for Count {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (digits, factor) = match text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']) {
-            digits if digits.len() + 1 < text.len() => ("", 0.0),
-            digits => (digits, factor(&text[digits.len()..])),
+        let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        let factor = match &*unit.to_ascii_lowercase() {
+            "" | "b" => Some(1.0),
+            "k" | "kb" => Some(1e3),
+            "m" | "mb" => Some(1e6),
+            "g" | "gb" => Some(1e9),
+            "kib" => Some(1024.0),
+            "mib" => Some(1_048_576.0),
+            "gib" => Some(1_073_741_824.0),
+            _ => None,
         };
-        let value = digits.parse::<f64>().map(|value| value * factor);
+        let value = factor.and_then(|factor| Some(digits.parse::<f64>().ok()? * factor));
         match value {
             // Beyond 2^53 a float is no exact count, and no machine has as many tokens or bytes.
-            Ok(value) if (1.0..9e15).contains(&value) => Ok(Self(value.round() as usize)),
-            _ => Err("expected a number from 1, such as 5000, 64k or 1.5M".into()),
+            Some(value) if (1.0..9e15).contains(&value) => Ok(Self(value.round() as usize)),
+            _ => Err("expected a number from 1, such as 5000, 64k, 1.5M or 512KiB".into()),
         }
-    }
-}
-
-fn factor(suffix: &str) -> f64 {
-    match suffix {
-        "k" | "K" => 1e3,
-        "m" | "M" => 1e6,
-        "g" | "G" => 1e9,
-        _ => 1.0,
     }
 }
 

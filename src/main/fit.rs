@@ -1,6 +1,6 @@
 //! `attar fit`: the best model that keeps to a budget.
 
-use super::data::{Count, DataArgs};
+use super::data::{Count, DataArgs, Source};
 use super::learn::LearnArgs;
 use super::{model, terminal};
 use attar::compress::prune::Share;
@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Make the best model that keeps to a budget
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  attar fit big.gguf --max-bytes 1M --min-tokens-per-s 20 --data self --tokens 1M -o small.gguf
+  attar fit big.gguf --max-bytes 1MB --min-tokens-per-s 20 --tokens 1M -o small.gguf
 Tokens that --data does not use, layers, heads and neurons are cut, the rest is rounded, each matrix to a format of
 its own, and learns from the model it was cut from, seeing itself rounded. What each way costs is measured,
-the likeliest three are tried, and the best of them learns from most of --train-tokens. The exit status is 1
-where nothing keeps to the limits; the nearest is named then.")]
+the likeliest three are tried, and the best of them learns from most of --train-tokens. Without --data it is
+what the model makes up. The exit status is 1 where nothing keeps to the limits; the nearest is named then.")]
 pub(crate) struct Args {
     /// A GGUF file
     model: PathBuf,
@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Tokens of context a session has room for
     #[arg(long, value_name = "N", default_value_t = 256)]
     context: usize,
+    /// Keep the tokens of all bytes, so that any text can be spelt
+    #[arg(long)]
+    all_bytes: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -79,7 +82,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let gguf = Gguf::open(&args.model)?;
     let stop = terminal::interrupted()?;
     let threads = model::threads(args.learn.threads);
-    let (learn, held_out) = args.learn.split(args.data.sequences(&gguf, threads, &stop)?);
+    // Without a text, what the model makes up.
+    let source = args.data.data.clone().unwrap_or(Source::Model);
+    let data = DataArgs { data: Some(source), ..args.data };
+    let (learn, held_out) = args.learn.split(data.sequences(&gguf, threads, &stop)?);
     if learn.is_empty() || held_out.is_empty() {
         return Err(Error::Invalid("too little data to learn from and to measure on".into()));
     }
@@ -92,7 +98,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let options = args.learn.options(&learn, Loss::TEACHER, args.data.seed)?;
     let out = &args.learn.output;
-    let fit = Fit { model: &gguf, learn: &learn, held_out: &held_out, limits, options, out };
+    let fit = Fit {
+        model: &gguf,
+        learn: &learn,
+        held_out: &held_out,
+        limits,
+        formats: args.learn.formats.chosen(),
+        all_bytes: args.all_bytes,
+        options,
+        out,
+    };
     let bars = Bars { bar: Mutex::new(ProgressBar::hidden()), stop };
     let fitted = fit.run(&bars);
     bars.stage("done", 0);

@@ -1,7 +1,7 @@
 //! Options about learning, and how a run is shown, for all commands that train.
 
 use super::data::{self, Count};
-use super::quantize::format_named;
+use super::quantize::{FormatsArg, format_named};
 use super::{model, terminal};
 use attar::bytes::Bytes;
 use attar::compress::{Budget, Learn, LearnOptions, Recipe, Rounding, Sequences, checkpoint_of};
@@ -24,6 +24,8 @@ pub(crate) struct LearnArgs {
     /// Bytes of the file, such as 180k: a format for each matrix, the least harmful that keep to it
     #[arg(long, value_name = "BYTES")]
     pub(crate) target_size: Option<Count>,
+    #[command(flatten)]
+    pub(crate) formats: FormatsArg,
     /// Tokens to learn from, such as 5M; the data is used again if it has less [default: all data once]
     #[arg(long, value_name = "N")]
     pub(crate) train_tokens: Option<Count>,
@@ -122,7 +124,8 @@ impl LearnArgs {
         }
         let Some(size) = self.target_size else { return Ok(None) };
         let rounding = Rounding { importance: None, threads: model::threads(self.threads) };
-        let budget = Budget { bytes: size.0, sequences: data, rounding, scratch: &self.output };
+        let (bytes, formats, scratch) = (size.0, self.formats.chosen(), &self.output);
+        let budget = Budget { bytes, formats, sequences: data, rounding, scratch };
         let found = data::watched(budget.work(student)?, "tokens of trials", stop, |progress| {
             budget.fit(student, progress)
         })?;

@@ -6,7 +6,7 @@ use attar::{Error, Format, Gguf, Options, Result, Session, kernels};
 use std::path::PathBuf;
 
 /// The model the program brings: a small teller of small stories.
-static BUNDLED: &[u8] = include_bytes!("../../models/attar-stories.gguf");
+static BUNDLED: &[u8] = include_bytes!("../../models/attar-1m.gguf");
 
 /// Opens a file, or the bundled model where none is named.
 pub(crate) fn open(path: Option<&PathBuf>) -> Result<Gguf> {

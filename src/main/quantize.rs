@@ -29,6 +29,8 @@ pub(crate) struct Args {
     format: Option<String>,
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    formats: FormatsArg,
     /// Where to write
     #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
@@ -46,6 +48,25 @@ pub(crate) struct Args {
     /// Print the same as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What a matrix may become where each gets a format of its own.
+#[derive(clap::Args)]
+pub(crate) struct FormatsArg {
+    /// Formats to choose among, such as q4_0,q8_0: those a device is fast with [default: all]
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', value_parser = format_value)]
+    formats: Option<Vec<Format>>,
+}
+
+impl FormatsArg {
+    /// The formats, or `None` for all.
+    pub(crate) fn chosen(&self) -> Option<&[Format]> {
+        self.formats.as_deref()
+    }
+}
+
+fn format_value(name: &str) -> std::result::Result<Format, String> {
+    format_named(name).map_err(|e| e.to_string())
 }
 
 /// What the whole file may take, instead of a format for all.
@@ -134,7 +155,7 @@ impl Args {
             (Some(Count(bytes)), _) => bytes,
             (None, Some(bits)) => (bits / 8.0 * weights as f64) as usize, // 0 for what is no number
         };
-        let least = least_bytes(gguf)?;
+        let least = least_bytes(gguf, self.formats.chosen())?;
         if bytes < least {
             let bits = least as f64 * 8.0 / weights as f64;
             return Err(Error::Invalid(
@@ -157,7 +178,8 @@ impl Args {
         stop: &Shared<AtomicBool>,
     ) -> Result<Found> {
         let sequences = self.data.sequences(gguf, rounding.threads, stop)?;
-        let budget = Budget { bytes, sequences: &sequences, rounding, scratch: &self.output };
+        let (formats, scratch) = (self.formats.chosen(), &self.output);
+        let budget = Budget { bytes, formats, sequences: &sequences, rounding, scratch };
         data::watched(budget.work(gguf)?, "tokens tried", stop, |progress| {
             budget.fit(gguf, progress)
         })

@@ -1,5 +1,5 @@
 /* The bundled model's greedy tokens and all its logits as one hash, which is the same on every machine:
-   tokens attar-stories.gguf attar-stories.tokens */
+   tokens attar-1m.gguf attar-1m.tokens */
 #include "check.h"
 
 /* FNV-1a. */

@@ -1,5 +1,5 @@
 // The bundled model's greedy tokens and all its logits, as one hash, from the C library as a WebAssembly module:
-// node tokens.mjs attar_c.wasm attar-stories.gguf attar-stories.tokens
+// node tokens.mjs attar_c.wasm attar-1m.gguf attar-1m.tokens
 import { readFileSync } from "node:fs";
 
 const [wasm, model_path, tokens_path] = process.argv.slice(2);

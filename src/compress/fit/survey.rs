@@ -19,7 +19,7 @@ use std::path::Path;
 pub(super) const PROBE_TOKENS: usize = 4_000;
 /// Tokens that are watched to rank what may be cut.
 const WATCHED_TOKENS: usize = 16_000;
-/// Formats that tell what rounding to so many bits costs.
+/// Formats that tell what rounding to so many bits costs, where all may be chosen.
 const FORMATS: [Format; 4] = [Format::Q8_0, Format::Q5_0, Format::Q4_0, Format::Q3_K];
 /// Parts of the neurons that may remain.
 const HIDDEN: [f64; 4] = [0.875, 0.75, 0.625, 0.5];
@@ -70,7 +70,7 @@ impl Survey {
         let ranking = Ranking::new(gguf, &shape, &seen)?;
         let mut survey = Self {
             lessons: fit.options.tokens as f64 / weights(gguf) as f64,
-            tokens: kept_tokens(gguf, fit.learn)?,
+            tokens: kept_tokens(gguf, fit.learn, fit.all_bytes)?,
             shape,
             ranking,
             threads,
@@ -92,7 +92,8 @@ impl Survey {
     ) -> Result<()> {
         let (gguf, probe) = (fit.model, fit.held_out.clone().split(PROBE_TOKENS).0);
         let (layers, hidden, groups) = self.requests();
-        let count = layers.len() + hidden.len() + groups.len() + FORMATS.len();
+        let formats = fit.formats.unwrap_or(&FORMATS);
+        let count = layers.len() + hidden.len() + groups.len() + formats.len();
         observer.stage("measuring what cuts cost", count * probe.tokens());
         let path = scratch.path("probe");
         let kl = |path: &Path| -> Result<f64> {
@@ -121,8 +122,8 @@ impl Survey {
         let (exact, rounded) = (scratch.path("exact"), scratch.path("rounded"));
         write_pruned(gguf, &self.shape, &cut, &exact, &mut |_| {})?;
         let exact = Gguf::open(&exact)?;
-        for format in FORMATS {
-            let recipe = Recipe::uniform(&exact, format)?;
+        for format in formats {
+            let recipe = Recipe::uniform(&exact, *format)?;
             let plain = Rounding { importance: None, threads: self.threads };
             recipe.write(&exact, plain, &rounded, &mut |_| {})?;
             let model = Gguf::open(&rounded)?;
@@ -250,12 +251,12 @@ fn parts(pruned: &Pruned) -> (usize, usize) {
 }
 
 /// The tokens that the data uses, if that leaves out enough to be worth it.
-fn kept_tokens(gguf: &Gguf, data: &Sequences) -> Result<Option<Vec<u32>>> {
+fn kept_tokens(gguf: &Gguf, data: &Sequences, all_bytes: bool) -> Result<Option<Vec<u32>>> {
     let Ok(tokenizer) = Tokenizer::load(gguf) else { return Ok(None) };
     if tokenizer.is_empty() {
         return Ok(None);
     }
-    let kept = keep_tokens(gguf, data, VocabSize::Used, false)?;
+    let kept = keep_tokens(gguf, data, VocabSize::Used, all_bytes)?;
     Ok(Some(kept).filter(|kept| kept.len() * 20 < tokenizer.len() * 19))
 }
 

@@ -381,7 +381,7 @@ fn sigmoid(x: f32) -> f32 {
 
 /// The derivative of [`crate::kernels::Isa::gelu`].
 fn gelu_slope(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     let s = sigmoid(TWICE_ROOT * (x + 0.044715 * x * x * x));
     s + x * s * (1.0 - s) * TWICE_ROOT * (1.0 + 3.0 * 0.044715 * x * x)
 }
