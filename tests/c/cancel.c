@@ -124,9 +124,8 @@ int main(int argc, char **argv) {
   config.n_prefill = BATCH;
   config.exec = &exec;
   config.clock = &clock;
-  for (int i = 0; i <= TEXT; ++i) text[i] = 1 + i * 7 % 60;
   for (int i = 1; i < argc; ++i) {
-    size_t len, room = 16;
+    size_t len, room = 16, start = TEXT;
     char layers[16];
     attar_source source = {0};
     attar_model *model = NULL;
@@ -135,6 +134,9 @@ int main(int argc, char **argv) {
     source.size = sizeof source;
     CHECK_IS(attar_source_memory(&source, file, len), ATTAR_OK);
     CHECK_IS(attar_model_open(&source, &config, NULL, &model, NULL, NULL, NULL), ATTAR_OK);
+    for (int t = 0; t <= TEXT; ++t) text[t] = 1 + t * 7 % 60;
+    /* Where there are words, a beginning that does not end at once; otherwise nothing is written. */
+    if (attar_tokenize(model, "Once upon a time", 16, 0, NULL, text, &start) == ATTAR_OK) CHECK(start >= GIVEN);
     CHECK_IS(attar_model_meta(model, "llama.block_count", layers, &room), ATTAR_OK);
     CHECK_IS(attar_session_open(model, &config, NULL, &session, NULL), ATTAR_OK);
     for (size_t call = 0; call < sizeof calls / sizeof calls[0]; ++call) {
