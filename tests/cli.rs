@@ -318,7 +318,7 @@ fn answers_to_the_corpus_are_scored() {
     // The bundled model knows commands well, and corrections worse: models/README.md has the figures.
     assert!(kinds["home"]["exact"].as_f64().expect("a share") > 0.5, "{report}");
     let edits = kinds["grammar"]["edits"]["f_half"].as_f64().expect("a figure");
-    assert!(edits > 0.02 && edits < 0.98, "{report}");
+    assert!(edits > 0.02 && edits < 0.5, "{report}");
 }
 
 #[test]

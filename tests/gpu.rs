@@ -156,6 +156,24 @@ fn greedy_texts_are_those_of_the_cpu() {
     }
 }
 
+/// The shipped file, whose matrices are blocks: the CPU rounds the four inputs of a layer's products to 8 bits, a
+/// device the same or none; once they have moved they are rounded otherwise.
+#[test]
+fn the_bundled_model_agrees_with_the_cpu_up_to_rounding() {
+    let Some(gpu) = device(&GpuOptions::default()) else { return };
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
+    let options = Options { cache: Format::F32, batch_len: 64, ..Options::default() };
+    let mut cpu = Session::open(&gguf, &options).expect("a session");
+    let ids: Vec<u32> = (0..100).map(|i| 300 + i * 37 % 1500).collect();
+    let want = all_logits(&mut cpu, &ids);
+    let mut session = Session::open_on(&gguf, &options, Box::new(gpu)).expect("a session");
+    let error = normalized_error(&all_logits(&mut session, &ids), &want);
+    let layers = gguf.usize("llama.block_count").expect("a count").expect("layers");
+    let bound = layers as f64 * 2.0 * 4.0 * QUERY_ERROR;
+    println!("{error:.2e} between the devices, at most {bound:.2e}");
+    assert!(error < bound, "{error:e} is not below {bound:e}");
+}
+
 #[test]
 fn what_has_no_room_is_an_error() {
     let Some(gpu) = device(&GpuOptions::default()) else { return };
@@ -296,9 +314,7 @@ fn a_token_is_one_submission_of_few_dispatches() {
         "kv_heads": 2, "feed_forward": 352, "context": 512}"#;
     let shape = Shape::from_json(shape.as_bytes()).expect("a shape");
     let model = RandomModel { shape, format: Format::Q8_0, seed: 3 };
-    let blocks = made(|path| {
-        write_random(&model, path, &mut |_| {}).expect("a model of blocks");
-    });
+    let blocks = made(|path| write_random(&model, path, &mut |_| {}).expect("a model of blocks"));
     let floats =
         ["llama", "qwen3"].map(|name| (name, opened(&format!("tests/golden/{name}.gguf"))));
     for (name, gguf) in floats.into_iter().chain([("blocks", blocks)]) {
@@ -322,7 +338,6 @@ fn a_token_is_one_submission_of_few_dispatches() {
 
 /// A model in f32 with `heads` heads of its 192 columns.
 fn random(heads: usize) -> Gguf {
-    let path = std::env::temp_dir().join(format!("attar-gpu-{}-{heads}.gguf", std::process::id()));
     let model = RandomModel {
         shape: Shape {
             architecture: "llama".into(),
@@ -342,10 +357,7 @@ fn random(heads: usize) -> Gguf {
         format: Format::F32,
         seed: 7,
     };
-    write_random(&model, &path, &mut |_| {}).expect("room for a small model");
-    let gguf = Gguf::open(&path).expect("a model");
-    std::fs::remove_file(&path).expect("the model's file");
-    gguf
+    made(|path| write_random(&model, path, &mut |_| {}).expect("room for a small model"))
 }
 
 const LAYERS: usize = 3;

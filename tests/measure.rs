@@ -66,7 +66,7 @@ fn bits_per_byte_are_those_of_the_text() {
     let mut session = common::open(&own("models/attar-1m.gguf"), options);
     let score = session.score_text(&tokenizer, text).expect("a score");
     let bits = got.bits_per_byte.expect("text");
-    assert!((bits / score.bits_per_byte - 1.0).abs() < 1e-2, "{bits} {score:?}");
+    assert!((bits / score.bits_per_byte - 1.0).abs() < 1e-9, "{bits} {score:?}");
 }
 
 #[test]

@@ -8,10 +8,9 @@ use attar::compress::prune::{
     write_pruned,
 };
 use attar::compress::{Measure, Sequences, observe, quantize};
-use attar::gguf::write::{TensorPlan, Writer};
 use attar::gguf::{Value, ValueType};
 use attar::{Error, Format, Gguf, Options, Session};
-use common::{all_logits, any_ids, bits, made, off_grid, own, shared};
+use common::{all_logits, any_ids, bits, changed, made, off_grid, own, shared};
 
 fn opened(name: &str) -> Gguf {
     Gguf::open(&own(name)).expect("a model")
@@ -19,46 +18,6 @@ fn opened(name: &str) -> Gguf {
 
 fn bundled() -> Gguf {
     opened("models/attar-1m.gguf")
-}
-
-/// The model with weights changed by `change(name, values, length of a row)`, and perhaps a tensor more.
-fn changed(
-    gguf: &Gguf,
-    change: &dyn Fn(&str, &mut [f32], usize),
-    more: Option<(&str, &[f32])>,
-) -> Gguf {
-    made(|path| {
-        let plans = gguf.tensors().iter().map(|tensor| TensorPlan {
-            name: tensor.name.to_string(),
-            kind: tensor.kind,
-            dims: tensor.dims.to_vec(),
-        });
-        let added = more.map(|(name, values)| TensorPlan {
-            name: name.into(),
-            kind: attar::gguf::TensorType::of(Format::F32),
-            dims: vec![values.len()],
-        });
-        let plans: Vec<_> = plans.chain(added).collect();
-        let mut writer = Writer::create(path, gguf.metadata(), &plans).expect("a file");
-        for tensor in gguf.tensors() {
-            let info = tensor.format().expect("a format").info();
-            let len = tensor.row_len();
-            let mut values = vec![0.0; tensor.len()];
-            let mut bytes = tensor.bytes.to_vec();
-            let rows =
-                values.chunks_exact_mut(len).zip(tensor.bytes.chunks_exact(info.row_bytes(len)));
-            rows.for_each(|(row, bytes)| info.dequantize(bytes, row));
-            change(&tensor.name, &mut values, len);
-            let rows = values.chunks_exact(len).zip(bytes.chunks_exact_mut(info.row_bytes(len)));
-            rows.for_each(|(row, bytes)| info.quantize(row, bytes));
-            writer.append(&bytes).expect("room");
-        }
-        if let Some((_, values)) = more {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            writer.append(&bytes).expect("room");
-        }
-        writer.finish().expect("room");
-    })
 }
 
 fn zero_rows(values: &mut [f32], len: usize, rows: std::ops::Range<usize>) {
@@ -88,7 +47,7 @@ fn silenced(gguf: &Gguf, shape: &Shape, cut: &Cut) -> Gguf {
             dead.iter().for_each(|i| zero_columns(values, row, *i..i + 1));
         }
     };
-    changed(gguf, &silence, None)
+    changed(gguf, None, &silence, None)
 }
 
 fn pruned(gguf: &Gguf, cut: &Cut) -> Gguf {
@@ -144,6 +103,7 @@ fn neurons_that_do_nothing_go_and_nothing_changes() {
     ] {
         let gguf = changed(
             &opened(name),
+            None,
             &|name, values, len| {
                 if name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight") {
                     zero_rows(values, len, dead.clone());
@@ -177,6 +137,7 @@ fn groups_of_heads_that_do_nothing_go_and_nothing_changes() {
         let len = shape.layers[0].heads / shape.layers[0].kv_heads * value_len;
         let gguf = changed(
             &gguf,
+            None,
             &|name, values, row| {
                 if name.ends_with("attn_output.weight") {
                     zero_columns(values, row, dead * len..(dead + 1) * len);
@@ -202,6 +163,7 @@ fn a_layer_that_does_nothing_goes_and_nothing_changes() {
     for name in ["tests/golden/llama.gguf", "tests/golden/qwen3.gguf", "models/attar-1m.gguf"] {
         let gguf = changed(
             &opened(name),
+            None,
             &|name, values, _| {
                 if name == "blk.1.attn_output.weight" || name == "blk.1.ffn_down.weight" {
                     values.fill(0.0);
@@ -222,8 +184,9 @@ fn an_expert_that_is_never_chosen_goes_and_nothing_changes() {
     // Its score is so low that its probability is nothing, whatever the others' are.
     let gguf = opened("tests/golden/llama-experts.gguf");
     let mut gguf =
-        changed(&gguf, &|_, _, _| {}, Some(("blk.0.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
-    gguf = changed(&gguf, &|_, _, _| {}, Some(("blk.1.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
+        changed(&gguf, None, &|_, _, _| {}, Some(("blk.0.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
+    gguf =
+        changed(&gguf, None, &|_, _, _| {}, Some(("blk.1.ffn_gate_inp.bias", &[0.0, 0.0, -1e30])));
     let request = Request { experts: Some(Share::Count(2)), ..Request::default() };
     let (cut, same) = leaves_equal(&gguf, &request);
     assert!(cut.layers.iter().all(|layer| layer.experts == Some(vec![0, 1])));
@@ -234,6 +197,7 @@ fn an_expert_that_is_never_chosen_goes_and_nothing_changes() {
 fn neurons_of_experts_go_one_expert_at_a_time() {
     let gguf = changed(
         &opened("tests/golden/qwen3moe.gguf"),
+        None,
         &|name, values, len| {
             // Each expert's last neurons do nothing, of the second expert four more.
             if name.ends_with("ffn_down_exps.weight") {

@@ -35,24 +35,31 @@ type Norm = fn(&Isa, &mut [f32], Option<&[f32]>, f32);
 
 const NORMS: [Norm; 2] = [Isa::rms_norm, Isa::layer_norm];
 
+/// What `run` makes of `x` with the scalar kernels; fails where another instruction set gives other bits.
+fn same_on_all(x: &[f32], run: &dyn Fn(&Isa, &mut [f32]), what: &str) -> Vec<f32> {
+    let mut expected = x.to_vec();
+    run(scalar(), &mut expected);
+    for isa in available() {
+        let mut found = x.to_vec();
+        run(isa, &mut found);
+        assert_same(&found, &expected, &|| format!("{} {what}", isa.name()));
+    }
+    expected
+}
+
 #[test]
 fn norms_are_bit_equal() {
     let mut random = Random(11);
-    for isa in available() {
-        for len in LENGTHS {
-            let mut inputs = hostile_activations(len, &mut random);
-            inputs.extend((0..4).map(|_| random.gauss_vec(len)));
-            let weight = random.gauss_vec(len);
-            for (n, x) in inputs.iter().enumerate() {
-                for (norm, weight) in
-                    NORMS.iter().flat_map(|norm| [(norm, None), (norm, Some(weight.as_slice()))])
-                {
-                    let (mut found, mut expected) = (x.clone(), x.clone());
-                    norm(isa, &mut found, weight, 1e-5);
-                    norm(scalar(), &mut expected, weight, 1e-5);
-                    let what = || format!("{} length {len} input {n}", isa.name());
-                    assert_same(&found, &expected, &what);
-                }
+    for len in LENGTHS {
+        let mut inputs = hostile_activations(len, &mut random);
+        inputs.extend((0..4).map(|_| random.gauss_vec(len)));
+        let weight = random.gauss_vec(len);
+        for (n, x) in inputs.iter().enumerate() {
+            for (norm, weight) in
+                NORMS.iter().flat_map(|norm| [(norm, None), (norm, Some(weight.as_slice()))])
+            {
+                let run = |isa: &Isa, x: &mut [f32]| norm(isa, x, weight, 1e-5);
+                same_on_all(x, &run, &format!("{len} input {n}"));
             }
         }
     }
@@ -111,13 +118,7 @@ fn softmax_is_bit_equal_and_near_double_precision() {
         inputs.extend((0..4).map(|_| random.gauss_vec(len).iter().map(|x| x * 20.0).collect()));
         inputs.push(vec![f32::NEG_INFINITY; len]);
         for (n, x) in inputs.iter().enumerate() {
-            let mut expected = x.clone();
-            scalar().softmax(&mut expected);
-            for isa in available() {
-                let mut found = x.clone();
-                isa.softmax(&mut found);
-                assert_same(&found, &expected, &|| format!("{} {len} input {n}", isa.name()));
-            }
+            let expected = same_on_all(x, &|isa, x| isa.softmax(x), &format!("{len} input {n}"));
             // Where no value is finite the result is NaN; that is compared above.
             if x.iter().all(|x| x.is_finite()) {
                 assert_near(&expected, &softmax_f64(x), "softmax");
@@ -149,13 +150,7 @@ fn gelu_is_bit_equal_and_near_double_precision() {
         let mut inputs = hostile_activations(len, &mut random);
         inputs.extend((0..4).map(|_| random.gauss_vec(len).iter().map(|x| x * 4.0).collect()));
         for (n, x) in inputs.iter().enumerate() {
-            let mut expected = x.clone();
-            scalar().gelu(&mut expected);
-            for isa in available() {
-                let mut found = x.clone();
-                isa.gelu(&mut found);
-                assert_same(&found, &expected, &|| format!("{} {len} input {n}", isa.name()));
-            }
+            let expected = same_on_all(x, &|isa, x| isa.gelu(x), &format!("{len} input {n}"));
             if x.iter().all(|x| x.abs() < 1e12) {
                 let reference: Vec<_> = wide(x)
                     .iter()
@@ -184,13 +179,8 @@ fn swiglu_is_bit_equal_and_near_double_precision() {
         inputs.extend((0..4).map(|_| random.gauss_vec(len).iter().map(|x| x * 20.0).collect()));
         for (n, gate) in inputs.iter().enumerate() {
             let up = random.gauss_vec(len);
-            let mut expected = gate.clone();
-            scalar().swiglu(&mut expected, &up);
-            for isa in available() {
-                let mut found = gate.clone();
-                isa.swiglu(&mut found, &up);
-                assert_same(&found, &expected, &|| format!("{} {len} input {n}", isa.name()));
-            }
+            let run = |isa: &Isa, gate: &mut [f32]| isa.swiglu(gate, &up);
+            let expected = same_on_all(gate, &run, &format!("{len} input {n}"));
             if gate.iter().all(|x| x.abs() < 1e30) {
                 let reference: Vec<_> = wide(gate)
                     .iter()

@@ -1,4 +1,4 @@
-"""A table of measures: what `make measures` runs for each model, three JSON objects a file."""
+"""A table of measures: what `make measures` runs for each model, an object a line, three a file."""
 
 import json
 import pathlib
@@ -8,17 +8,8 @@ COLUMNS = ["model", "bytes", "perplexity", "tales, bits a byte", "commands", "co
            "translations", "pairs", "tokens/s"]
 
 
-def objects(text):
-    """JSON objects one after another."""
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(text):
-        found, at = decoder.raw_decode(text, at)
-        yield found
-        at += len(text[at:]) - len(text[at:].lstrip())
-
-
 def row(path):
-    texts, tales, speed = objects(path.read_text())
+    texts, tales, speed = map(json.loads, path.read_text().splitlines())
     kinds = texts["answers"]["kinds"]
     exact = [f"{100 * kinds[kind]['exact']:.1f} %" for kind in ("home", "grammar", "questions", "chinese")]
     return [

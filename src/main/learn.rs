@@ -122,7 +122,12 @@ impl LearnArgs {
         if let Some(name) = &self.format {
             return Recipe::uniform(student, format_named(name)?).map(Some);
         }
-        let Some(size) = self.target_size else { return Ok(None) };
+        let Some(size) = self.target_size else {
+            return match self.formats.chosen() {
+                None => Ok(None),
+                Some(_) => Err(Error::Invalid("--formats needs a --target-size".into())),
+            };
+        };
         let rounding = Rounding { importance: None, threads: model::threads(self.threads) };
         let (bytes, formats, scratch) = (size.0, self.formats.chosen(), &self.output);
         let budget = Budget { bytes, formats, sequences: data, rounding, scratch };

@@ -5,7 +5,7 @@ use attar::bytes::Bytes;
 use attar::{Error, Format, Gguf, Options, Result, Session, kernels};
 use std::path::PathBuf;
 
-/// The model the program brings: a small teller of small stories.
+/// The model the program brings: `models/README.md` tells of it.
 static BUNDLED: &[u8] = include_bytes!("../../models/attar-1m.gguf");
 
 /// Opens a file, or the bundled model where none is named.

@@ -54,7 +54,8 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 pub(crate) struct FormatsArg {
     /// Formats to choose among, such as q4_0,q8_0: those a device is fast with [default: all]
-    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', value_parser = format_value)]
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', value_parser = format_value,
+          conflicts_with = "format")]
     formats: Option<Vec<Format>>,
 }
 

@@ -7,6 +7,7 @@ use attar::bytes::Bytes;
 use attar::gguf::TensorType;
 use attar::gguf::write::{TensorPlan, Writer};
 use attar::{Format, Gguf, Options, Session};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -48,38 +49,67 @@ pub(crate) fn made(write: impl FnOnce(&Path)) -> Gguf {
     Gguf::parse(Bytes::from_vec(bytes).expect("memory")).expect("a model")
 }
 
-/// The bundled model in f32 with its weights moved off the grids it learned to sit on, by up to a fifth of a
-/// row's root mean square: rounding this one costs something.
-pub(crate) fn off_grid() -> Gguf {
-    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
+/// The model in `format`, or in the formats it has, with weights changed by `change(name, values, length of a row)`
+/// and perhaps a vector more.
+pub(crate) fn changed(
+    gguf: &Gguf,
+    format: Option<Format>,
+    change: &dyn Fn(&str, &mut [f32], usize),
+    more: Option<(&str, &[f32])>,
+) -> Gguf {
     let plans = gguf.tensors().iter().map(|tensor| TensorPlan {
         name: tensor.name.to_string(),
-        kind: TensorType::of(Format::F32),
+        kind: format.map_or(tensor.kind, TensorType::of),
         dims: tensor.dims.to_vec(),
     });
-    let plans: Vec<_> = plans.collect();
-    let mut state = 1u64;
-    let mut noise = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
+    let added = more.map(|(name, values)| TensorPlan {
+        name: name.into(),
+        kind: TensorType::of(Format::F32),
+        dims: vec![values.len()],
+    });
+    let plans: Vec<_> = plans.chain(added).collect();
     made(|path| {
         let mut writer = Writer::create(path, gguf.metadata(), &plans).expect("a file");
         for tensor in gguf.tensors() {
-            let (info, len) = (tensor.format().expect("a format").info(), tensor.row_len());
-            let mut row = vec![0.0; len];
-            for bytes in tensor.bytes.chunks_exact(info.row_bytes(len)) {
-                info.dequantize(bytes, &mut row);
-                let square = row.iter().map(|x| x * x).sum::<f32>() / len as f32;
-                if tensor.dims.len() > 1 {
-                    row.iter_mut().for_each(|x| *x += 0.2 * square.sqrt() * noise());
-                }
-                let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
-                writer.append(&bytes).expect("room");
-            }
+            let (is, len) = (tensor.format().expect("a format"), tensor.row_len());
+            let (from, to) = (is.info(), format.unwrap_or(is).info());
+            let mut values = vec![0.0; tensor.len()];
+            let rows = values.chunks_exact_mut(len);
+            let rows = rows.zip(tensor.bytes.chunks_exact(from.row_bytes(len)));
+            rows.for_each(|(row, bytes)| from.dequantize(bytes, row));
+            change(&tensor.name, &mut values, len);
+            let mut bytes = vec![0; to.row_bytes(values.len())];
+            let rows = values.chunks_exact(len).zip(bytes.chunks_exact_mut(to.row_bytes(len)));
+            rows.for_each(|(row, bytes)| to.quantize(row, bytes));
+            writer.append(&bytes).expect("room");
+        }
+        if let Some((_, values)) = more {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            writer.append(&bytes).expect("room");
         }
         writer.finish().expect("room");
     })
+}
+
+/// The bundled model in f32 with its matrices' weights moved off the grids they learned to sit on, by up to a fifth of
+/// a row's root mean square: rounding this one costs something.
+pub(crate) fn off_grid() -> Gguf {
+    let gguf = Gguf::open(&own("models/attar-1m.gguf")).expect("the bundled model");
+    let state = Cell::new(1u64);
+    let noise = || {
+        state.set(state.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        (state.get() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let disturb = |name: &str, values: &mut [f32], len: usize| {
+        if name.ends_with("_norm.weight") {
+            return;
+        }
+        for row in values.chunks_exact_mut(len) {
+            let square = row.iter().map(|x| x * x).sum::<f32>() / len as f32;
+            row.iter_mut().for_each(|x| *x += 0.2 * square.sqrt() * noise());
+        }
+    };
+    changed(&gguf, Some(Format::F32), &disturb, None)
 }
 
 /// A session over a file with an exact f32 cache.

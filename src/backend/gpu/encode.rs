@@ -381,7 +381,7 @@ impl Gpu {
                 let routes = self.memory.routings[routing.0 as usize].id;
                 self.map(Map::ScaleExperts, x, Other::Experts(self.memory.vector(factors), routes))
             }
-            Op::Gelu { x } => self.map(Map::Gelu, x, Other::Factor(0.0)),
+            Op::Gelu { x } => self.map(Map::Gelu, x, Other::Nothing),
             Op::Swiglu { gate, up } => self.map(Map::Swiglu, gate, Other::Rows(up)),
             Op::Matmul { .. } | Op::MatmulExperts { .. } => unreachable!("products are steps"),
         }
@@ -396,6 +396,7 @@ impl Gpu {
             Other::Vector(start) => (self.fixed.vectors, [start, 0], self.fixed.dummy, 0.0),
             Other::Experts(start, routes) => (self.fixed.vectors, [start, 0], routes, 0.0),
             Other::Factor(factor) => (self.fixed.dummy, [0, 0], self.fixed.dummy, factor),
+            Other::Nothing => (self.fixed.dummy, [0, 0], self.fixed.dummy, 0.0),
         };
         let params =
             Params::default().push(&self.at(out)).push(&at).push(&[out.width as u32]).float(factor);
@@ -445,6 +446,7 @@ enum Other {
     Vector(u32),
     Experts(u32, Id),
     Factor(f32),
+    Nothing,
 }
 
 /// The input of products as `matvec` reads it.

@@ -1,7 +1,7 @@
 //! The operations, each run and noted.
 
 use super::attention::KeyValues;
-use super::back::Operation;
+use super::back::{Operation, sigmoid};
 use super::experts::Routes;
 use super::rows::Rows;
 use super::{Parameter, Tape, add};
@@ -12,7 +12,7 @@ use crate::backend::{
 };
 use crate::gguf::Tensor;
 use crate::train::product::multiply_on;
-use attar_kernels::{Isa, math};
+use attar_kernels::Isa;
 
 impl Backend for Tape {
     fn name(&self) -> &str {
@@ -141,7 +141,7 @@ impl Backend for Tape {
         assert!(x.rows == gate.rows && gate.width == 1);
         let (kept, kept_gate) = (self.keep(x), self.keep(gate));
         self.each_row(x, |reads, r, row| {
-            let factor = 1.0 / (1.0 + math::exp(-reads.row(gate, r)[0]));
+            let factor = sigmoid(reads.row(gate, r)[0]);
             row.iter_mut().for_each(|v| *v *= factor);
         });
         self.note(Operation::ScaleRows { x, gate, kept, kept_gate });
