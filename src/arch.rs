@@ -8,10 +8,12 @@
 //! 3. Add a tiny checkpoint with its expected logits by `tests/golden/make.py`.
 
 mod deci;
+mod dims;
 mod llama;
 mod loader;
 mod qwen;
 
+pub use dims::Dims;
 pub use loader::{LoadOptions, Loader};
 
 use crate::backend::Backend;

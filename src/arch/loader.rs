@@ -1,9 +1,10 @@
 //! What loaders share: reading keys and tensors with their checks, and the blocks most families have.
 
+use super::dims::{COUNT_MAX, Dims, count, count_at, need_count};
 use crate::backend::{
     Backend, CacheShape, NormKind, Pairing, Rotary, RotaryShape, RouteShape, Weight,
 };
-use crate::gguf::{Gguf, Tensor, Value};
+use crate::gguf::{Gguf, Tensor};
 use crate::memory::{self, name, text};
 use crate::model::attention::{Grouped, GroupedShape};
 use crate::model::feed::{ExpertLinear, Experts, Feed, Gated, Shared};
@@ -15,16 +16,8 @@ use crate::{Error, Result};
 use alloc::vec::Vec;
 use attar_kernels::Format;
 
-/// Context a session gets unless it asks for another, if the model was trained on as much.
-const CONTEXT_LEN_DEFAULT: usize = 4096;
-/// Rows of a batch unless asked otherwise: enough to keep the kernels busy.
-const BATCH_LEN_DEFAULT: usize = 512;
 /// Rows whose logits are computed together: more would take memory, fewer time.
 const LOGIT_ROWS: usize = 16;
-
-/// No count of a real model is larger; a few of them multiplied with a size still fit an address of
-/// 32 bits or are checked.
-const COUNT_MAX: usize = 1 << 24;
 
 /// Sizes a session chooses; 0 leaves the choice to the model.
 #[derive(Clone, Copy, Debug)]
@@ -55,25 +48,6 @@ pub struct Loader<'a> {
     /// may still carry them.
     pub feed_scales: bool,
     scratch: ScratchShape,
-}
-
-/// Widths and counts from the keys that every family has.
-#[derive(Clone, Copy, Debug)]
-pub struct Dims {
-    /// Number of layers.
-    pub layers: usize,
-    /// Width of the residual stream.
-    pub width: usize,
-    /// Width of a query or key.
-    pub key_len: usize,
-    /// Width of a value.
-    pub value_len: usize,
-    /// Added to mean squares.
-    pub eps: f32,
-    /// Positions the cache holds.
-    pub context_len: usize,
-    /// Rows of a batch at most.
-    pub batch_len: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -430,70 +404,9 @@ impl<'a> Loader<'a> {
     }
 }
 
-impl Dims {
-    fn read(gguf: &Gguf, architecture: &str, options: &LoadOptions) -> Result<Self> {
-        let need = |key: &str| need_count(gguf, architecture, key);
-        let maybe = |key: &str| count(gguf, architecture, key);
-        let width = need("embedding_length")?;
-        let key_len = match maybe("attention.key_length")? {
-            Some(len) => len,
-            // Where the first layer has no attention, the file must say.
-            None => match count_at(gguf, architecture, "attention.head_count", 0)? {
-                None | Some(0) => need("attention.key_length")?,
-                Some(heads) => width / heads,
-            },
-        };
-        let value_len = maybe("attention.value_length")?.unwrap_or(key_len);
-        let eps_key = name!("{architecture}.attention.layer_norm_rms_epsilon");
-        let eps = gguf.f32(&eps_key)?.ok_or_else(|| Error::Missing(text!("key '{eps_key}'")))?;
-        let trained = maybe("context_length")?.unwrap_or(CONTEXT_LEN_DEFAULT);
-        let context_len = match options.context_len {
-            0 => trained.min(CONTEXT_LEN_DEFAULT),
-            len => len,
-        };
-        if context_len > COUNT_MAX {
-            let most = format_args!("expected at most {COUNT_MAX}");
-            return Err(Error::Limit(text!("a context of {context_len} positions, {most}")));
-        }
-        if context_len > trained {
-            log::warn!("a context of {context_len} is longer than the {trained} the model knows");
-        }
-        let batch_len = if options.batch_len == 0 { BATCH_LEN_DEFAULT } else { options.batch_len };
-        let batch_len = batch_len.min(context_len.saturating_mul(options.sequences));
-        let layers = need("block_count")?;
-        Ok(Self { layers, width, key_len, value_len, eps, context_len, batch_len })
-    }
-}
-
 /// Width of `heads` heads of `len` each.
 fn all_heads(heads: usize, len: usize) -> Result<usize> {
     heads.checked_mul(len).filter(|width| *width <= COUNT_MAX).ok_or_else(|| {
         Error::Limit(text!("{heads} heads of {len}, expected at most {COUNT_MAX} columns"))
     })
-}
-
-fn count(gguf: &Gguf, architecture: &str, key: &str) -> Result<Option<usize>> {
-    let key = name!("{architecture}.{key}");
-    Ok(bounded(gguf.usize(&key)?, &key)?.filter(|n| *n != 0))
-}
-
-/// A count of a layer; 0 reads as absent where it is one for all.
-fn count_at(gguf: &Gguf, architecture: &str, key: &str, layer: usize) -> Result<Option<usize>> {
-    let key = name!("{architecture}.{key}");
-    let each = matches!(gguf.get(&key), Some(Value::Array(_)));
-    Ok(bounded(gguf.usize_at(&key, layer)?, &key)?.filter(|n| each || *n != 0))
-}
-
-fn bounded(count: Option<usize>, key: &str) -> Result<Option<usize>> {
-    match count {
-        Some(n) if n > COUNT_MAX => {
-            Err(Error::Limit(text!("key '{key}' is {n}, expected at most {COUNT_MAX}")))
-        }
-        count => Ok(count),
-    }
-}
-
-fn need_count(gguf: &Gguf, architecture: &str, key: &str) -> Result<usize> {
-    let missing = || Error::Missing(text!("key '{architecture}.{key}', or it is 0"));
-    count(gguf, architecture, key)?.ok_or_else(missing)
 }
