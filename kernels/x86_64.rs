@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "a hint to the memory takes a pointer")]
 
 mod avx2;
+mod avx2_blocks;
 mod avx2_matvec;
 mod avx2_panel;
 mod avx512_matvec;
