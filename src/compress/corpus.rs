@@ -121,12 +121,12 @@ pub struct Options {
 
 impl Options {
     /// The mix for a small model that shall do a little of everything. Stories are five times as long as
-    /// the rest, so half of the bytes are theirs.
+    /// the rest, so four in ten bytes are theirs.
     pub const MIX: [(Kind, u32); 7] = [
-        (Kind::Stories, 4),
+        (Kind::Stories, 3),
         (Kind::Sentences, 1),
-        (Kind::Grammar, 5),
-        (Kind::Questions, 4),
+        (Kind::Grammar, 8),
+        (Kind::Questions, 6),
         (Kind::Requests, 1),
         (Kind::Home, 6),
         (Kind::Chinese, 3),

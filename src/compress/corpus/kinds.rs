@@ -64,25 +64,63 @@ impl Corpus {
         draw.entry(list, self.options.held_out)
     }
 
-    /// One sentence, seldom two, of which at most one is wrong.
+    /// A text of one or two sentences with at most one mistake: of the templates that show agreement or,
+    /// in training, out of a story, so that it must be copied and cannot be known.
     pub(super) fn correction(&self, random: &mut Random) -> Result<Text> {
         let mut draw = Draw::new(&self.lexicon, random);
         let fixing = &self.lexicon.lists[self.lexicon.list("fixing")?].entries;
         let fixing = draw.any(fixing);
         let fixing = draw.text(&fixing.forms[0]);
-        let count = if draw.chance(1, 6) { 2 } else { 1 };
-        let wrong = draw.chance(6, 7).then(|| draw.random.below(count));
-        let [mut source, mut answer] = [Vec::new(), Vec::new()];
-        for i in 0..count {
-            let entry = self.template(&mut draw, &self.grammar);
-            let text = draw.text(&entry.forms[0]);
-            source.push(side(&text, wrong == Some(i)));
-            answer.push(side(&text, false));
-            draw.forget_all();
-        }
-        let [source, answer] = [source, answer].map(|parts| capitalized(&parts.join(" ")));
+        let of_a_story = !self.options.held_out && draw.chance(2, 5);
+        let [source, answer] = match of_a_story {
+            true => self.spoiled(&mut draw)?,
+            false => self.disagreeing(&mut draw)?,
+        };
         let (kind, question) = (Kind::Grammar, format!("{fixing} {source}"));
         Ok(Text::Answer { kind, question, answer, source: Some(source) })
+    }
+
+    /// One sentence of a template or two, and the same as they should be.
+    fn disagreeing<'a>(&'a self, draw: &mut Draw<'a>) -> Result<[String; 2]> {
+        let count = if draw.chance(2, 5) { 2 } else { 1 };
+        let wrong = draw.chance(6, 7).then(|| draw.random.below(count));
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            let entry = self.template(draw, &self.grammar);
+            parts.push(draw.text(&entry.forms[0]));
+            draw.forget_all();
+        }
+        let link = draw.any(&self.lexicon.lists[self.lexicon.list("link")?].entries);
+        let link = draw.text(&link.forms[0]);
+        Ok([wrong, None].map(|wrong| {
+            let sides: Vec<_> = (0..count).map(|i| side(&parts[i], wrong == Some(i))).collect();
+            capitalized(&match sides.as_slice() {
+                [first, second] => match first.strip_suffix('.') {
+                    Some(first) => link.replacen('@', first, 1).replacen('@', second, 1),
+                    None => sides.join(" "),
+                },
+                _ => sides.concat(),
+            })
+        }))
+    }
+
+    /// A sentence of a story with a mistake in it, and the same as it was.
+    fn spoiled<'a>(&'a self, draw: &mut Draw<'a>) -> Result<[String; 2]> {
+        let mistakes = &self.lexicon.lists[self.lexicon.list("mistake")?].entries;
+        let mistakes = mistakes.iter().map(|entry| [0, 1].map(|i| draw.text(&entry.forms[i])));
+        let mistakes: Vec<_> = mistakes.collect();
+        loop {
+            let (_, story) = self.story(&mut Draw::new(&self.lexicon, draw.random))?;
+            let sentences = spell::sentences(&story);
+            let sentence = draw.any(&sentences);
+            if draw.chance(1, 7) {
+                return Ok([sentence.to_string(), sentence.to_string()]);
+            }
+            let wrongs = spell::mistakes(sentence, &mistakes);
+            if !wrongs.is_empty() {
+                return Ok([draw.any(&wrongs).clone(), sentence.to_string()]);
+            }
+        }
     }
 
     /// A right and a wrong sentence; the phenomena take turns.

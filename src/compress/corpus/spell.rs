@@ -69,9 +69,64 @@ fn starts_sentence(text: &str) -> bool {
     }
 }
 
+/// The sentences of a text, what is said with who says it.
+pub(super) fn sentences(text: &str) -> Vec<&str> {
+    let mut sentences = Vec::new();
+    let mut start = 0;
+    for (i, _) in text.match_indices(' ') {
+        let sentence = &text[start..i];
+        let is_whole = sentence.matches('"').count() % 2 == 0;
+        if is_whole && starts_sentence(&text[..=i]) {
+            sentences.push(sentence);
+            start = i + 1;
+        }
+    }
+    sentences.push(&text[start..]);
+    sentences
+}
+
+/// What becomes of a sentence with one mistake in it: every word that is among `mistakes` replaced by the
+/// word beside it. Capital letters and marks stay.
+pub(super) fn mistakes(sentence: &str, mistakes: &[[String; 2]]) -> Vec<String> {
+    let mut spoiled = Vec::new();
+    let is_mark = |c: char| !c.is_alphanumeric();
+    let mut at = 0;
+    for part in sentence.split_inclusive(is_mark) {
+        let word = part.trim_end_matches(is_mark);
+        let (before, after) = (&sentence[..at], &sentence[at + word.len()..]);
+        for [_, wrong] in mistakes.iter().filter(|[right, _]| right.eq_ignore_ascii_case(word)) {
+            spoiled.push(capitalized(&format!("{before}{wrong}{after}")));
+        }
+        at += part.len();
+    }
+    spoiled
+}
+
 #[cfg(test)]
 mod tests {
-    use super::capitalized;
+    use super::{capitalized, mistakes, sentences};
+
+    #[test]
+    fn a_word_is_replaced_by_a_mistake() {
+        let table =
+            [["i", "me"], ["was", "were"], ["a", "an"]].map(|pair| pair.map(str::to_string));
+        let spoiled = mistakes("\"I was a fish,\" she said.", &table);
+        let expected = ["\"Me was a fish,\"", "\"I were a fish,\"", "\"I was an fish,\""];
+        assert_eq!(spoiled, expected.map(|text| format!("{text} she said.")));
+        assert!(mistakes("Wash it.", &table).is_empty());
+    }
+
+    #[test]
+    fn sentences_end_where_others_begin() {
+        let text = "Tom ran. \"Stop! Do not run!\" said Mia. \"Why?\" He sat down. \"I am tired.\"";
+        let expected = [
+            "Tom ran.",
+            "\"Stop! Do not run!\" said Mia.",
+            "\"Why?\" He sat down.",
+            "\"I am tired.\"",
+        ];
+        assert_eq!(sentences(text), expected);
+    }
 
     #[test]
     fn sentences_begin_with_capitals() {
