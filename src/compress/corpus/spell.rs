@@ -75,7 +75,7 @@ pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut start = 0;
     for (i, _) in text.match_indices(' ') {
         let sentence = &text[start..i];
-        let is_whole = sentence.matches('"').count() % 2 == 0;
+        let is_whole = sentence.matches('"').count().is_multiple_of(2);
         if is_whole && starts_sentence(&text[..=i]) {
             sentences.push(sentence);
             start = i + 1;
