@@ -93,7 +93,7 @@ impl Gpu {
     /// Opens a device.
     ///
     /// # Errors
-    /// [`Error::Device`] if there is none, or its driver refuses.
+    /// [`crate::Error::Device`] if there is none, or its driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self> {
         let device = Arc::new(Device::open(options, true)?);
         let is_right =
