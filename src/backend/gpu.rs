@@ -17,6 +17,7 @@ mod encode;
 mod largest;
 mod layout;
 mod memory;
+mod products;
 mod record;
 mod shaders;
 mod steps;
@@ -231,7 +232,7 @@ impl Weights for Fusing<'_> {
     }
 
     fn fuses(&self, out: View, routing: Option<Routing>) -> bool {
-        self.0.input_rows(out, routing) <= encode::MATVEC_ROWS_MAX
+        self.0.input_rows(out, routing) <= products::MATVEC_ROWS_MAX
     }
 
     fn heads(&self, cache: Cache) -> (usize, usize) {

@@ -3,8 +3,8 @@
 
 use super::cache::KeyValues;
 use super::device::Device;
-use super::encode::MATVEC_ROWS_MAX;
 use super::layout::{self, PLANES, ROWS_STEP, UNIT};
+use super::products::MATVEC_ROWS_MAX;
 use crate::backend::{RotaryShape, Routing, View, Weight, matrix_shape};
 use crate::gguf::Tensor;
 use crate::memory::text;
