@@ -25,7 +25,7 @@ mod vocabulary;
 pub use answers::{Accuracy, Edits, Prompt, accuracy, answers};
 pub use budget::{Budget, Found, least_bytes};
 #[cfg(feature = "train")]
-pub use fit::{Candidate, Fit, Fitted, Limits, Observer, Trial};
+pub use fit::{Candidate, Fit, Fitted, Limits, Observer, Trial, unfinished};
 pub use importance::Importance;
 #[cfg(feature = "train")]
 pub use learn::{Learn, LearnOptions, Step, checkpoint_of};

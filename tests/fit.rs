@@ -6,7 +6,8 @@ mod common;
 use attar::Gguf;
 use common::{own, shared};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn fit(model: &Path, out: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_attar"));
@@ -69,5 +70,44 @@ fn a_speed_out_of_reach_is_refused_with_the_nearest() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("nothing keeps to the limits"), "{said}");
     assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0, "nothing is written");
+    std::fs::remove_dir_all(&folder).expect("the folder");
+}
+
+/// Killed at any moment it leaves the old file or the new one, and goes on to equal bits; then nothing else stays.
+#[test]
+fn a_killed_fit_goes_on() {
+    let (folder, model) = (folder("kill"), own("models/attar-1m.gguf"));
+    let run = |out: &Path, resume: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_attar"));
+        command.arg("fit").arg(&model).arg("-o").arg(out).args(["--max-bytes", "900k"]);
+        command.args(["--data", "self", "--tokens", "2k", "--seq-len", "50", "--held-out", "500"]);
+        // Speeds are not measured: they would decide, and are others each time.
+        command.args(["--bytes-per-s", "1G", "--batch", "2", "--checkpoint-after", "0"]);
+        command.args(["--train-tokens", "6k"]).args(resume.then_some("--resume"));
+        command.stdout(Stdio::null()).spawn().expect("the program")
+    };
+    let whole = folder.join("whole.gguf");
+    assert!(run(&whole, false).wait().expect("an end").success());
+    let whole = std::fs::read(whole).expect("the file");
+    let out = folder.join("killed.gguf");
+    std::fs::write(&out, b"old").expect("an old file");
+    let mut killed = 0;
+    for round in 0.. {
+        let mut child = run(&out, true);
+        // Longer each time: it must come to an end.
+        std::thread::sleep(Duration::from_millis(400 * (1 + round)));
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert!(status.success());
+            break;
+        }
+        child.kill().expect("a child to kill");
+        child.wait().expect("an end");
+        killed += 1;
+        let found = std::fs::read(&out).expect("the file");
+        assert!(found == b"old" || found == whole, "neither old nor new");
+    }
+    println!("killed {killed} times");
+    assert!(killed > 0 && std::fs::read(&out).expect("the file") == whole);
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 2, "nothing is left over");
     std::fs::remove_dir_all(&folder).expect("the folder");
 }

@@ -57,6 +57,8 @@ pub struct Fit<'a> {
     pub all_bytes: bool,
     /// How to learn; the tokens are those of all trials and the result together.
     pub options: LearnOptions,
+    /// Go on with the lessons of a run of the same that was stopped, from [`unfinished`].
+    pub resume: bool,
     /// Where to write.
     pub out: &'a Path,
 }
@@ -120,14 +122,24 @@ impl Trial {
 }
 
 impl Fit<'_> {
-    /// Finds, teaches and writes the model. What is written on the way lies beside `out` and does not stay.
+    /// Finds, teaches and writes the model. What is written on the way lies in the folder [`unfinished`]: after a
+    /// stop what is needed to go on stays there, which `resume` does. Measures are taken again, lessons are not;
+    /// the file has the bits it would have had without the stop, unless limits of speed are measured.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where even the smallest candidate has more bytes, saying how many; [`Error::Cancelled`]
-    /// once the observer says so; those of reading, running and writing models.
+    /// [`Error::Invalid`] where even the smallest candidate has more bytes, saying how many, and to go on with
+    /// another run; [`Error::Cancelled`] once the observer says so; those of reading, running and writing models.
     pub fn run(&self, observer: &(dyn Observer + Sync)) -> Result<Fitted> {
-        let scratch = Scratch::claim(self.out)?;
-        let survey = Survey::of(self, &scratch, observer)?;
+        let scratch = Scratch::claim(self.out, self.resume)?;
+        let fitted = self.find(&scratch, observer);
+        if fitted.is_ok() || !scratch.holds_lessons() {
+            scratch.remove();
+        }
+        fitted
+    }
+
+    fn find(&self, scratch: &Scratch, observer: &(dyn Observer + Sync)) -> Result<Fitted> {
+        let survey = Survey::of(self, scratch, observer)?;
         let candidates = survey.candidates(self.limits.bytes)?;
         let mut trials = Vec::new();
         let tokens = (self.options.tokens as f64 * TRIAL_SHARE) as usize;
@@ -136,7 +148,7 @@ impl Fit<'_> {
                 break;
             }
             let out = scratch.trial(trials.len());
-            match self.teach(candidate, &survey, tokens, &out, &scratch, observer) {
+            match self.teach(candidate, &survey, tokens, &out, scratch, observer) {
                 Ok(trial) => trials.push(trial),
                 // A prediction of bytes that was too low: the next may do.
                 Err(Error::Invalid(why)) => log::info!("a candidate does not fit: {why}"),
@@ -156,7 +168,7 @@ impl Fit<'_> {
         };
         let rest = self.options.tokens.saturating_sub(tokens * trials.len()).max(tokens);
         let mut path = scratch.path("result");
-        let mut result = self.teach(&best.candidate, &survey, rest, &path, &scratch, observer)?;
+        let mut result = self.teach(&best.candidate, &survey, rest, &path, scratch, observer)?;
         // More lessons may have led away from the model, or this time have been too slow.
         if !keeps(&result) || best.kl() < result.kl() {
             (path, result) = (scratch.trial(place), best.clone());
@@ -191,8 +203,13 @@ impl Fit<'_> {
         let options = LearnOptions { tokens, ..self.options };
         let (teacher, recipe) = (Some(self.model), Some(&recipe));
         let lesson = Learn { student: &student, teacher, sequences: &learn, recipe, options };
-        observer.stage("learning", tokens);
-        lesson.run(out, false, &mut |step| observer.tokens(step.report.tokens))?;
+        let (done, name) = (out.with_extension(DONE), lesson.name());
+        if !self.resume || !std::fs::read_to_string(&done).is_ok_and(|found| found == name) {
+            observer.stage("learning", tokens);
+            lesson.run(out, self.resume, &mut |step| observer.tokens(step.report.tokens))?;
+            std::fs::write(&done, name)
+                .map_err(|e| Error::io(&format!("write {}", done.display()), e))?;
+        }
         self.measure(candidate, out, tokens, &held_out, survey.threads, observer)
     }
 
@@ -245,16 +262,28 @@ fn speed(gguf: &Gguf, options: &Options) -> Result<f64> {
     Ok(best)
 }
 
+/// Where a run that writes `out` keeps its trials, and what it needs to go on.
+pub fn unfinished(out: &Path) -> PathBuf {
+    let name = out.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+    out.with_file_name(format!(".{name}.fit"))
+}
+
+/// The end of a file's name that tells which lesson made the model of the same name.
+const DONE: &str = "lesson";
+
 /// A folder beside the result for what does not stay.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn claim(out: &Path) -> Result<Self> {
-        let name = out.file_name().and_then(|name| name.to_str()).unwrap_or("model");
-        let folder = out.with_file_name(format!(".{name}.{}.fit", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| Error::io(&format!("make {}", folder.display()), e))?;
-        Ok(Self(folder))
+    /// Makes the folder; what a run left there that was stopped is lost unless it is gone on with.
+    fn claim(out: &Path, resume: bool) -> Result<Self> {
+        let scratch = Self(unfinished(out));
+        if !resume {
+            scratch.remove();
+        }
+        std::fs::create_dir_all(&scratch.0)
+            .map_err(|e| Error::io(&format!("make {}", scratch.0.display()), e))?;
+        Ok(scratch)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -264,10 +293,15 @@ impl Scratch {
     fn trial(&self, place: usize) -> PathBuf {
         self.path(&format!("trial-{place}"))
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
+    /// Whether a lesson was learned, or begun.
+    fn holds_lessons(&self) -> bool {
+        let files = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let ends = |path: PathBuf| path.extension().is_some_and(|e| e == DONE || e == "checkpoint");
+        files.map(|file| file.path()).any(ends)
+    }
+
+    fn remove(&self) {
         // Nothing more can be done about a folder that cannot be removed.
         let _ = std::fs::remove_dir_all(&self.0);
     }

@@ -137,7 +137,7 @@ impl Learn<'_> {
     }
 
     /// All that the result depends on, in few words: a checkpoint of another run is refused.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let tensors = |gguf: &Gguf| {
             gguf.tensors().iter().fold(HASH_START, |hash, tensor| hashed(hash, &tensor.bytes))
         };

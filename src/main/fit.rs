@@ -4,7 +4,7 @@ use super::data::{Count, DataArgs, Source};
 use super::learn::LearnArgs;
 use super::{model, terminal};
 use attar::compress::prune::Share;
-use attar::compress::{Candidate, Fit, Fitted, Limits, Observer, Trial};
+use attar::compress::{Candidate, Fit, Fitted, Limits, Observer, Trial, unfinished};
 use attar::memory::Shared;
 use attar::train::Loss;
 use attar::{Error, Gguf, Result};
@@ -74,9 +74,8 @@ impl Observer for Bars {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.learn.format.is_some() || args.learn.target_size.is_some() || args.learn.resume {
-        let what =
-            "--type, --target-size and --resume are not for fit: --max-bytes chooses formats";
+    if args.learn.format.is_some() || args.learn.target_size.is_some() {
+        let what = "--type and --target-size are not for fit: --max-bytes chooses formats";
         return Err(Error::Invalid(what.into()));
     }
     let gguf = Gguf::open(&args.model)?;
@@ -106,11 +105,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         formats: args.learn.formats.chosen(),
         all_bytes: args.all_bytes,
         options,
+        resume: args.learn.resume,
         out,
     };
     let bars = Bars { bar: Mutex::new(ProgressBar::hidden()), stop };
     let fitted = fit.run(&bars);
     bars.stage("done", 0);
+    let left = unfinished(out);
+    if fitted.is_err() && left.exists() {
+        log::warn!("stopped; the same command with --resume goes on from {}", left.display());
+    }
     let fitted = fitted?;
     match args.learn.json {
         true => terminal::print_json(&to_json(&fitted, &gguf))?,

@@ -44,7 +44,7 @@ pub(crate) struct LearnArgs {
     /// Tokens of the data's end to measure on instead [default: a twentieth, at most 20k]
     #[arg(long, value_name = "N")]
     pub(crate) held_out: Option<Count>,
-    /// Go on from OUT.checkpoint where there is one
+    /// Go on where the same command was stopped, if it was
     #[arg(long)]
     pub(crate) resume: bool,
     /// How long a stop may set the run back
