@@ -31,8 +31,9 @@ pub struct TrainerOptions {
 /// Numbers that the residual streams of one batch may have, unless a single text has more: it bounds memory.
 const STREAMS_MAX: usize = 1 << 19;
 
-/// Logits worked on at a time: enough rows for fast products.
+/// Logits worked on at a time, and rows of them at least, without which products of a large vocabulary are slow.
 const LOGITS_AT_ONCE: usize = 1 << 19;
+const LOGIT_ROWS_MIN: usize = 16;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,7 +111,7 @@ fn load(gguf: &Gguf, tape: &mut Tape, options: &TrainerOptions) -> Result<Decode
     let (width, vocab_len) = (table.row_len(), table.len() / table.row_len());
     let sequences = (STREAMS_MAX / width / context_len).clamp(1, options.batch_len);
     let batch_len = sequences * context_len;
-    let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(1);
+    let logit_rows = (LOGITS_AT_ONCE / vocab_len).max(LOGIT_ROWS_MIN);
     let cache = Format::F32;
     let sizes = LoadOptions { context_len, batch_len, cache, sequences, logit_rows };
     arch::load(gguf, tape, &sizes)
