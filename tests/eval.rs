@@ -116,6 +116,7 @@ fn what_cannot_be_measured_is_refused() {
         (&[][..], "nothing to measure: give --data"),
         (&["--data", empty.path()], "empty.txt: data: too short"),
         (&["--data", empty.path(), "--stream"], "empty.txt: data: too short"),
+        (&["--data", "self", "--stream"], "--stream cuts a text"),
         (&["--data", "no-such-file"], "cannot read no-such-file"),
         (&["--data", "self", "--seq-len", "1"], "sequences of 1 tokens, expected at least 2"),
         (&["--pairs", empty.path()], "no pairs"),

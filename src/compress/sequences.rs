@@ -2,14 +2,19 @@
 
 use super::parallel;
 use super::random::Random;
+use crate::arch::{self, LoadOptions};
+use crate::backend::{Cpu, CpuOptions, Row};
 use crate::gguf::Gguf;
 use crate::memory::text;
-use crate::session::{Options, Session};
+use crate::model::Decoder;
 use crate::{Error, Result, Sampler, SamplerOptions, Tokenizer};
 use attar_kernels::Format;
 
 /// Told of tokens done since it was last called, from any thread; says whether to go on.
 pub type Progress<'a> = &'a (dyn Fn(usize) -> bool + Sync);
+
+/// Sequences that a thread draws together, which reads each matrix once for all of them.
+const AT_ONCE: usize = 8;
 
 /// The line between the documents of a text.
 pub const DOCUMENT_END: &[u8] = b"<|endoftext|>";
@@ -74,11 +79,11 @@ impl Sequences {
     /// Sequences of `len` tokens that the model draws by its own probabilities after the token that
     /// starts a sequence; as many as `tokens` tokens take. An end in between does not stop one. A
     /// sequence depends on the seed and on its place among them, not on the threads, each of which
-    /// has a session.
+    /// draws a few at once and has a cache for them.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a `len` below 2 or a vocabulary in which no token starts a sequence,
-    /// [`Error::Cancelled`] once `progress` says so, and those of [`Session::open`].
+    /// [`Error::Cancelled`] once `progress` says so, and those of [`crate::Session::open`].
     pub fn sampled(
         gguf: &Gguf,
         tokens: usize,
@@ -92,12 +97,16 @@ impl Sequences {
             Error::Invalid("cannot sample: no token of the vocabulary starts a sequence".into())
         })?;
         let first_seed = Random(seed).next();
-        let open = || Teller::open(gguf, len);
-        let sequences = parallel::map(threads, tokens.div_ceil(len), open, |teller, i| {
-            teller.sequence(bos, first_seed.wrapping_add(i as u64), len, progress)
+        let count = tokens.div_ceil(len);
+        let at_once = count.div_ceil(threads.max(1)).clamp(1, AT_ONCE);
+        let open = || Teller::open(gguf, len, at_once);
+        let groups = parallel::map(threads, count.div_ceil(at_once), open, |teller, group| {
+            let places = group * at_once..count.min((group + 1) * at_once);
+            let seeds: Vec<u64> = places.map(|i| first_seed.wrapping_add(i as u64)).collect();
+            teller.sequences(bos, &seeds, len, progress)
         })?;
         let mut all = Self { tokens: Vec::new(), ends: Vec::new() };
-        sequences.iter().for_each(|sequence| all.push(&[], sequence));
+        groups.iter().flatten().for_each(|sequence| all.push(&[], sequence));
         all.checked()
     }
 
@@ -232,43 +241,55 @@ fn documents(text: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     })
 }
 
-/// A session and the means to draw from it.
+/// A model with room for a few texts, and the means to draw them.
 struct Teller {
-    session: Session,
-    sampler: Sampler,
+    backend: Cpu,
+    decoder: Decoder,
+    samplers: Vec<Sampler>,
     logits: Vec<f32>,
 }
 
 impl Teller {
-    fn open(gguf: &Gguf, len: usize) -> Result<Self> {
-        let cache = Format::F32;
-        let options =
-            Options { context_len: len, batch_len: 1, threads: 1, cache, ..Options::default() };
-        let session = Session::open(gguf, &options)?;
+    fn open(gguf: &Gguf, len: usize, sequences: usize) -> Result<Self> {
+        let mut backend = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() })?;
+        let (batch_len, logit_rows, cache) = (sequences, sequences, Format::F32);
+        let sizes = LoadOptions { context_len: len, batch_len, cache, sequences, logit_rows };
+        let decoder = arch::load(gguf, &mut backend, &sizes)?;
         // The model's own probabilities: nothing is cut off.
         let (temperature, top_k, top_p, min_p) = (1.0, 0, 1.0, 0.0);
         let options =
             SamplerOptions { temperature, top_k, top_p, min_p, ..SamplerOptions::default() };
-        let sampler = Sampler::new(&options, session.vocab_len())?;
-        Ok(Self { logits: vec![0.0; session.vocab_len()], session, sampler })
+        let vocab_len = decoder.shape.vocab_len;
+        let samplers = (0..sequences).map(|_| Sampler::new(&options, vocab_len));
+        let samplers = samplers.collect::<Result<Vec<_>>>()?;
+        Ok(Self { backend, decoder, samplers, logits: vec![0.0; vocab_len] })
     }
 
-    fn sequence(
+    /// A sequence for each seed.
+    fn sequences(
         &mut self,
         bos: u32,
-        seed: u64,
+        seeds: &[u64],
         len: usize,
         progress: Progress<'_>,
-    ) -> Result<Vec<u32>> {
-        self.session.clear();
-        self.sampler.reseed(seed);
-        let mut ids = vec![bos];
-        while ids.len() < len {
-            let go_on = || progress(0);
-            self.logits.copy_from_slice(self.session.feed_while(&ids[ids.len() - 1..], &go_on)?);
-            ids.push(self.sampler.sample(&mut self.logits));
+    ) -> Result<Vec<Vec<u32>>> {
+        let Self { backend, decoder, samplers, logits } = self;
+        let count = seeds.len();
+        samplers.iter_mut().zip(seeds).for_each(|(sampler, seed)| sampler.reseed(*seed));
+        let mut all = vec![vec![bos]; count];
+        for position in 0..len as u32 - 1 {
+            let ids: Vec<u32> = all.iter().map(|ids| ids[position as usize]).collect();
+            let rows: Vec<Row> =
+                (0..count as u32).map(|sequence| Row { sequence, position }).collect();
+            decoder.forward(backend, &ids, &rows, &|| progress(0))?;
+            let found = decoder.logits(backend, 0, count)?.chunks_exact(decoder.shape.vocab_len);
+            for ((ids, sampler), found) in all.iter_mut().zip(&mut *samplers).zip(found) {
+                logits.copy_from_slice(found);
+                ids.push(sampler.sample(logits));
+            }
+            progress(count);
         }
-        progress(len);
-        Ok(ids)
+        progress(count);
+        Ok(all)
     }
 }

@@ -128,6 +128,10 @@ impl Args {
         stop: &Shared<AtomicBool>,
     ) -> Result<Sequences> {
         match (&self.data.data, reference) {
+            (Some(source), _) if self.stream && source.is_sampled() => {
+                let what = "--stream cuts a text, and --data has sequences that a model made up";
+                Err(Error::Invalid(what.into()))
+            }
             (Some(Source::File(path)), _) if self.stream => {
                 let (text, len) = (read_input(path)?, self.data.seq_len(gguf)?);
                 let all = Sequences::from_stream(&Tokenizer::load(gguf)?, &text, len);
