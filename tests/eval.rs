@@ -51,9 +51,10 @@ fn failure(args: &[&str]) -> String {
     String::from_utf8(output.stderr).expect("UTF-8")
 }
 
-const PAIRS: &str = r#"{"sentence_good": "I am happy.", "sentence_bad": "I are happy.", "UID": "be"}
-{"sentence_good": "You are happy.", "sentence_bad": "You is happy.", "UID": "be"}
-{"sentence_good": "These dog is small.", "sentence_bad": "This dog is small.", "UID": "upside_down"}
+/// Told apart by any model of English stories, whatever else it has learned.
+const PAIRS: &str = r#"{"sentence_good": "The dog ran home.", "sentence_bad": "Home the ran dog.", "UID": "order"}
+{"sentence_good": "Once upon a time, a cat sat.", "sentence_bad": "Time upon a once, sat cat a.", "UID": "order"}
+{"sentence_good": "Xq zzv the kkp.", "sentence_bad": "The dog is big.", "UID": "upside_down"}
 "#;
 
 #[test]
@@ -61,11 +62,11 @@ fn pairs_are_counted_by_set() {
     let file = File::new("pairs.jsonl", PAIRS);
     let report = json(&["--pairs", file.path()]);
     let pairs = &report["minimal_pairs"];
-    assert_eq!(pairs["sets"]["be"]["accuracy"], 1.0, "{report}");
+    assert_eq!(pairs["sets"]["order"]["accuracy"], 1.0, "{report}");
     assert_eq!(pairs["sets"]["upside_down"]["accuracy"], 0.0, "{report}");
     assert_eq!((&pairs["pairs"], &pairs["accuracy"]), (&3.into(), &(2.0 / 3.0).into()));
     let table = text(&["--pairs", file.path()]);
-    assert!(table.lines().any(|l| l.starts_with("  be") && l.contains("100.00 %")), "{table}");
+    assert!(table.lines().any(|l| l.starts_with("  order") && l.contains("100.00 %")), "{table}");
 }
 
 #[test]
