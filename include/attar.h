@@ -40,6 +40,11 @@
  *   Built without an operating system, a defect of this library cannot become ATTAR_E_INTERNAL: the core that met it
  *   executes an instruction no core knows (udf, unimp, ud2, unreachable), which reaches the fault handler or the debugger.
  *   On kinds of cores other than Arm, RISC-V, x86 and WebAssembly it loops in place: have a watchdog.
+ *   ATTAR_DEVICE_GPU, in a library built with it, brings a driver, which is not ours. A driver claims memory from the heap,
+ *   outside of any attar_mem, whenever it likes, starts threads, may print, and may end the process when its memory lacks.
+ *   All that is the library's own stays as said above, but numbers: those of a GPU differ in the last digits from the
+ *   CPU's and from another GPU's. Each session has the weights once more in the device's memory, and what the device has
+ *   no room for, or cannot run, runs on the CPU; a plan holds as long as the device has as much room as it had then.
  */
 #ifndef ATTAR_H
 #define ATTAR_H
@@ -152,7 +157,7 @@ typedef struct attar_limits {
 /* Default: F16. Q8_0 needs heads of a multiple of 32 numbers, else ATTAR_E_UNSUPPORTED. */
 enum { ATTAR_KV_DEFAULT = 0, ATTAR_KV_F32 = 1, ATTAR_KV_F16 = 2, ATTAR_KV_Q8_0 = 3 };
 enum { ATTAR_NUMERIC_FAST = 0, ATTAR_NUMERIC_PORTABLE = 1 };                            /* today the same */
-enum { ATTAR_DEVICE_CPU = 0, ATTAR_DEVICE_GPU = 1 };                                    /* GPU: unsupported */
+enum { ATTAR_DEVICE_CPU = 0, ATTAR_DEVICE_GPU = 1 };                                    /* GPU: by WebGPU */
 enum { ATTAR_RESIDENCY_MAP = 0, ATTAR_RESIDENCY_COPY = 1, ATTAR_RESIDENCY_STREAM = 2 }; /* stream: unsupported */
 
 /* How to open. Give the same to attar_plan, attar_model_open and attar_session_open. NULL: all defaults. */
@@ -162,8 +167,9 @@ typedef struct attar_config {
   uint32_t n_prefill;    /* tokens of a prompt worked on together; 0: 512. More is faster and takes more memory */
   uint32_t kv_type_k;    /* ATTAR_KV_*: encoding of keys */
   uint32_t kv_type_v;    /* ATTAR_KV_*: encoding of values; today the same as keys */
-  uint32_t numeric_mode; /* ATTAR_NUMERIC_*; both give the same bits everywhere today */
-  uint32_t device;       /* ATTAR_DEVICE_* */
+  uint32_t numeric_mode; /* ATTAR_NUMERIC_*; on the CPU both give the same bits everywhere today */
+  uint32_t device;       /* ATTAR_DEVICE_*. GPU: ATTAR_E_UNSUPPORTED in a library built without or with
+                            ATTAR_NUMERIC_PORTABLE, ATTAR_E_DEVICE where there is none; see the limits above */
   uint32_t residency;    /* ATTAR_RESIDENCY_*: weights in place where the source can map, or copied to the model arena */
   uint64_t window_bytes; /* for ATTAR_RESIDENCY_STREAM; 0 */
   uint64_t seed;         /* of the session's random numbers */
@@ -182,9 +188,9 @@ typedef struct attar_plan_info {
   uint64_t model_arena;   /* what attar_model_open needs */
   uint64_t session_arena; /* what attar_session_open needs */
   uint64_t mapped_file;   /* used in place: 0 if the file is copied, which counts in model_arena */
-  uint64_t device_bytes;  /* 0 on the CPU */
-  uint64_t kv_bytes;      /* keys and values, in session_arena */
-  uint64_t scratch_bytes; /* the rest of session_arena */
+  uint64_t device_bytes;  /* of the device's own memory, weights included; 0 on the CPU */
+  uint64_t kv_bytes;      /* keys and values, in session_arena; on a GPU in device_bytes or session_arena */
+  uint64_t scratch_bytes; /* the rest of session_arena; on a GPU all of it */
 } attar_plan_info;
 
 /* How a token is chosen. All 0, or NULL, takes the likeliest always. The order: penalty, top_k, top_p, min_p, temp. */

@@ -23,6 +23,8 @@ mod watch;
 pub use compare::{Compare, Departure, Findings};
 pub use cpu::{Cpu, CpuOptions};
 #[cfg(feature = "gpu")]
+pub(crate) use gpu::Outside;
+#[cfg(feature = "gpu")]
 pub use gpu::{DeviceInfo, Gpu, GpuOptions};
 #[cfg(feature = "std")]
 pub use split::Split;

@@ -7,6 +7,12 @@
 
 mod calls;
 mod config;
+#[cfg(feature = "gpu")]
+#[path = "capi/gpu.rs"]
+mod device;
+#[cfg(not(feature = "gpu"))]
+#[path = "capi/no_gpu.rs"]
+mod device;
 mod failure;
 mod generate;
 mod handle;

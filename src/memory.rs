@@ -23,6 +23,8 @@ pub use text::Text;
 
 #[cfg(feature = "std")]
 pub(crate) use arena::is_lent;
+#[cfg(feature = "gpu")]
+pub(crate) use arena::outside;
 pub(crate) use arena::{measure, measures, taken};
 pub(crate) use text::{Name, name, text};
 

@@ -7,6 +7,8 @@
 #[path = "capi/bare.rs"]
 mod bare;
 mod common;
+#[path = "capi/gpu.rs"]
+mod gpu;
 
 use common::own;
 use std::path::{Path, PathBuf};

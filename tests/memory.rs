@@ -1,6 +1,10 @@
 //! Arenas as a program's memory. This program's allocator is the library's.
 #![allow(unsafe_code, reason = "an arena is lent memory, and what it holds must stay inside")]
 
+#[cfg(feature = "gpu")]
+#[path = "memory/gpu.rs"]
+mod gpu;
+
 use attar::memory::{Arena, Block, Heap, Shared, within};
 use std::alloc::Layout;
 use std::hint::black_box;
@@ -22,6 +26,11 @@ impl Region {
     fn arena(&mut self) -> Arena {
         // SAFETY: the region is used by one arena at a time.
         unsafe { Arena::new(self.0, self.1.size()) }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn address(&mut self) -> *mut u8 {
+        self.0
     }
 }
 

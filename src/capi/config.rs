@@ -9,6 +9,8 @@ use crate::{Format, Options};
 pub(super) struct Config {
     /// Whether weights are copied.
     pub(super) copy: bool,
+    /// Whether a graphics device runs the model.
+    pub(super) gpu: bool,
     pub(super) limits: Option<AttarLimits>,
     pub(super) options: Options,
     pub(super) exec: Option<Exec>,
@@ -23,7 +25,15 @@ impl Config {
         let (context_len, batch_len) = (0, 0); // the model's, the library's
         let options =
             Options { context_len, batch_len, threads: 1, executor: None, cache, isa: None };
-        Self { copy: false, limits: None, options, exec: None, clock: Clock::SYSTEM, seed: 0 }
+        Self {
+            copy: false,
+            gpu: false,
+            limits: None,
+            options,
+            exec: None,
+            clock: Clock::SYSTEM,
+            seed: 0,
+        }
     }
 
     pub(super) fn new(
@@ -42,11 +52,17 @@ impl Config {
         if config.numeric_mode > 1 {
             return Err(wrong("numeric_mode is 0 or 1"));
         }
-        match config.device {
-            0 => {}
-            1 => return Err(failure(Status::Unsupported, "devices other than the CPU")),
+        let gpu = match (config.device, config.numeric_mode) {
+            (0, _) => false,
+            (1, _) if !cfg!(feature = "gpu") => {
+                return Err(failure(Status::Unsupported, "graphics devices in this build"));
+            }
+            (1, 0) => true,
+            (1, _) => {
+                return Err(failure(Status::Unsupported, "the CPU's bits on a graphics device"));
+            }
             _ => return Err(wrong("device is 0 or 1")),
-        }
+        };
         let copy = match (config.residency, config.window_bytes) {
             (0, 0) => false,
             (1, 0) => true,
@@ -70,7 +86,8 @@ impl Config {
             ..plain.options
         };
         let exec = exec.map(Exec::new).transpose()?;
-        Ok(Self { copy, limits, options, exec, clock: Clock::new(clock)?, seed: config.seed })
+        let clock = Clock::new(clock)?;
+        Ok(Self { copy, gpu, limits, options, exec, clock, seed: config.seed })
     }
 
     /// Whether arenas of so many bytes are allowed.

@@ -4,6 +4,8 @@
     reason = "a function a C caller lends is trusted to keep the header's promises"
 )]
 
+use super::config::Config;
+use super::device;
 use super::failure::{Outcome, Status, failure, wrong};
 use super::types::{AttarClock, AttarExec, AttarSource, Idle, Now, OnToken, ParallelFor};
 use crate::backend::Executor;
@@ -179,8 +181,8 @@ pub(super) struct Working {
 }
 
 impl Working {
-    pub(super) fn open(gguf: &Gguf, options: &Options, exec: Option<Exec>) -> Result<Self> {
-        let exec = exec.map(memory::boxed).transpose()?;
+    pub(super) fn open(gguf: &Gguf, config: &Config) -> Result<Self> {
+        let exec = config.exec.map(memory::boxed).transpose()?;
         let executor = exec.as_deref().map(|exec| {
             let exec: *const Exec = exec;
             // SAFETY: the box does not move its contents, and is dropped after the session.
@@ -188,7 +190,9 @@ impl Working {
         });
         // Without a lender the calling thread does all work.
         let threads = usize::from(executor.is_none());
-        let session = Session::open(gguf, &Options { threads, executor, ..*options })?;
+        let options = Options { threads, executor, ..config.options };
+        let session =
+            if config.gpu { device::open(gguf, &options)? } else { Session::open(gguf, &options)? };
         Ok(Self { session, _exec: exec })
     }
 }

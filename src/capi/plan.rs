@@ -128,6 +128,8 @@ pub(super) fn plan(
         let (model_arena, session_arena) = (model.used_max() as u64, session.used_max() as u64);
         let plan = session.share()?.session.plan();
         let kv_bytes = plan.cache_bytes as u64;
+        // On a device they lie there.
+        let kv_in_arena = if config.gpu { 0 } else { kv_bytes };
         Ok(AttarPlanInfo {
             size: 0,
             fits: config.fits(model_arena.saturating_add(session_arena)).into(),
@@ -136,7 +138,7 @@ pub(super) fn plan(
             mapped_file: model.share()?.file.mapped_len() as u64,
             device_bytes: plan.device_bytes as u64,
             kv_bytes,
-            scratch_bytes: session_arena - kv_bytes,
+            scratch_bytes: session_arena - kv_in_arena,
         })
     })
 }

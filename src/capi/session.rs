@@ -72,8 +72,8 @@ impl Watch<'_> {
 
 impl Conversation {
     pub(super) fn open(model: &'static Model, config: &Config) -> Outcome<Self> {
-        let Config { options, exec, clock, seed, .. } = *config;
-        let session = Working::open(&model.file.gguf, &options, exec).map_err(Failure::in_file)?;
+        let Config { options, clock, seed, .. } = *config;
+        let session = Working::open(&model.file.gguf, config).map_err(Failure::in_file)?;
         let vocab_len = session.vocab_len();
         let chosen =
             SamplerOptions { penalty_last_n: RECENT_MAX, seed, ..SamplerOptions::default() };

@@ -154,23 +154,47 @@ fn rounded(size: usize) -> Option<usize> {
     size.checked_next_multiple_of(GRAIN)
 }
 
-/// An arena while it is the current one, and the one before it.
+/// Where memory comes from for a while, and where it came from before.
 pub(super) struct Scope<'a> {
-    arena: &'a Arena,
+    /// `None`: from the system.
+    arena: Option<&'a Arena>,
     outer: *const Scope<'a>,
 }
 
-/// The current arena.
-fn current<'a>() -> Option<&'a Scope<'a>> {
-    // SAFETY: a scope is current only while `within`, whose stack it lies on, runs.
+impl Scope<'_> {
+    /// Runs `f` with this scope as the current one.
+    fn run<T>(&self, f: impl FnOnce() -> T) -> T {
+        /// Goes back to the outer scope also where `f` panics.
+        struct Restore(*const Scope<'static>);
+
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                system::set_scope(self.0);
+            }
+        }
+
+        let _restore = Restore(self.outer.cast());
+        system::set_scope((&raw const *self).cast());
+        f()
+    }
+}
+
+/// The innermost scope.
+fn innermost<'a>() -> Option<&'a Scope<'a>> {
+    // SAFETY: a scope is current only while `Scope::run`, whose caller's stack it lies on, runs.
     unsafe { system::scope().as_ref() }
+}
+
+/// The current arena.
+fn current<'a>() -> Option<&'a Arena> {
+    innermost().and_then(|scope| scope.arena)
 }
 
 /// The current arena or one around it that a piece lies in.
 fn owner<'a>(pointer: *mut u8) -> Option<&'a Arena> {
-    let mut scope = current();
+    let mut scope = innermost();
     while let Some(Scope { arena, outer }) = scope {
-        if arena.contains(pointer) {
+        if let Some(arena) = arena.filter(|arena| arena.contains(pointer)) {
             return Some(arena);
         }
         // SAFETY: scopes around a current one are alive.
@@ -186,24 +210,19 @@ fn owner<'a>(pointer: *mut u8) -> Option<&'a Arena> {
 /// What `f` allocates and keeps must be dropped within the same arena or not at all, and not be used
 /// once the arena's memory is. In particular a panic's payload that `f` catches must not leave.
 pub unsafe fn within<T>(arena: &Arena, f: impl FnOnce() -> T) -> T {
-    /// Goes back to the outer scope also where `f` panics.
-    struct Restore(*const Scope<'static>);
+    Scope { arena: Some(arena), outer: system::scope().cast() }.run(f)
+}
 
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            system::set_scope(self.0);
-        }
-    }
-
-    let outer = Restore(system::scope());
-    let scope = Scope { arena, outer: outer.0.cast() };
-    system::set_scope((&raw const scope).cast());
-    f()
+/// Runs `f` without a current arena: what it allocates comes from the system and may outlive every
+/// arena. For drivers, which keep what they allocate and hand it from thread to thread.
+#[cfg(feature = "gpu")]
+pub(crate) fn outside<T>(f: impl FnOnce() -> T) -> T {
+    Scope { arena: None, outer: system::scope().cast() }.run(f)
 }
 
 /// Runs `f` and says how many bytes of the current arena it took at most; `None` without an arena.
 pub(crate) fn taken<T>(f: impl FnOnce() -> T) -> (T, Option<usize>) {
-    let Some(Scope { arena, .. }) = current() else { return (f(), None) };
+    let Some(arena) = current() else { return (f(), None) };
     let (start, peak) = (arena.used(), arena.peak());
     arena.peak.set(start);
     let result = f();
@@ -245,13 +264,13 @@ pub(crate) fn is_lent() -> bool {
 
 /// Whether the current arena measures.
 pub(crate) fn measures() -> bool {
-    current().is_some_and(|scope| scope.arena.measures)
+    current().is_some_and(|arena| arena.measures)
 }
 
 /// Whether the current arena measures; it has counted a block of `bytes` then.
 pub(super) fn counted(bytes: usize) -> Result<bool> {
     match current() {
-        Some(Scope { arena, .. }) if arena.measures => arena.count(bytes).map(|()| true),
+        Some(arena) if arena.measures => arena.count(bytes).map(|()| true),
         _ => Ok(false), // the block gets memory
     }
 }
@@ -266,7 +285,7 @@ pub struct Heap;
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match current() {
-            Some(Scope { arena, .. }) if !system::panicking() => arena.alloc(layout),
+            Some(arena) if !system::panicking() => arena.alloc(layout),
             // SAFETY: the caller's promise.
             _ => unsafe { system::alloc(layout) },
         }
@@ -274,7 +293,7 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match current() {
-            Some(Scope { arena, .. }) if !system::panicking() => {
+            Some(arena) if !system::panicking() => {
                 let piece = arena.alloc(layout);
                 if !piece.is_null() {
                     // SAFETY: the piece is fresh and as long.
