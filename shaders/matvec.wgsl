@@ -2,10 +2,12 @@
 // one matrix. In front of the products the input may be normalised by its root mean square (NORM), behind
 // two of them the first may gate the second (GATED): silu(W0 x) * W1 x.
 //
-// A file of `input` stands before this one and says what the input is and how it is multiplied:
+// A file of `input` stands before this one and says what the input is, one of `dot` how it is multiplied:
 //
 //     fn inputs(row: u32, u: u32) -> Inputs
 //     fn dot_unit(planes: vec4<u32>, u: u32, x: Inputs) -> f32
+//
+// Where the matrices have several formats there is a `dot_unit` for each, and one that looks at `matrix`.
 //
 // With EXPERTS the matrices are stacks of one matrix an expert, and a slot's route says which it takes.
 
@@ -48,6 +50,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> out2: array<f32>;
 
 var<private> square: f32;
+var<private> matrix: u32; // at work
 
 // This lane's part of four rows from `row` on, none beyond `last`.
 fn four_rows(planes: vec4<u32>, row: u32, last: u32, source: u32, lane: u32) -> vec4<f32> {
@@ -107,11 +110,13 @@ fn main(in: Input) {
         source = slot / p.used;
         base = (expert - m.first) * m.stack;
     }
+    matrix = which;
     let row = base + block * 4u;
     let last = base + m.rows - 1u;
     let sum = total(four_rows(m.planes, row, last, source, in.lane), in);
     var up = vec4<f32>(0.0);
     if GATED {
+        matrix = 1u;
         up = total(four_rows(p.products[1].planes, row, last, source, in.lane), in);
     }
     var factor = 1.0;

@@ -230,7 +230,7 @@ impl Weights for Fusing<'_> {
     fn together(&self, a: Weight, b: Weight) -> bool {
         let (a, b) = (self.0.matrix(a), self.0.matrix(b));
         let alone = a.pieces.len() == 1 && b.pieces.len() == 1;
-        a.format == b.format && alone && a.pieces[0].buffer == b.pieces[0].buffer
+        alone && a.pieces[0].buffer == b.pieces[0].buffer
     }
 
     fn fuses(&self, out: View, routing: Option<Routing>) -> bool {

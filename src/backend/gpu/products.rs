@@ -39,11 +39,11 @@ impl Gpu {
 
     /// Whether it pays to round the input of products.
     fn takes_bytes(&self, products: &Products) -> bool {
-        let matrix = self.memory.matrix(products.each[0].w);
+        let cols = self.memory.matrix(products.each[0].w).cols;
         let rows: usize = products.each().iter().map(|p| p.out.rows * p.out.width).sum();
         self.device.byte_products
-            && Way::Bytes.takes(matrix.format)
-            && rows >= QUANTIZED_ROWS_MIN * matrix.cols * products.x.rows
+            && products.each().iter().all(|p| Way::Bytes.takes(self.memory.matrix(p.w).format))
+            && rows >= QUANTIZED_ROWS_MIN * cols * products.x.rows
     }
 
     /// Rounds the input of products, unless that was done already.
@@ -81,6 +81,7 @@ impl Gpu {
         let matrix = self.memory.matrix(each[0].w);
         let Matrix { format, cols, .. } = *matrix;
         let buffer = matrix.pieces[piece].buffer;
+        let formats = each.map(|product| self.memory.matrix(product.w).format);
         let mut params = Params::default();
         let mut blocks = 0;
         for (i, product) in each.iter().enumerate() {
@@ -104,6 +105,7 @@ impl Gpu {
             .push(&[u32::from(add), used as u32]);
         let key = self
             .weighing(Shader::Matvec, format, cols)
+            .over(&formats[..count])
             .by(way)
             .when(norm.is_some(), "NORM")
             .when(gated, "GATED")

@@ -52,13 +52,13 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// What the text begins with, and the files.
+    /// What the text begins with, and the files: one for all, and one for each format of weights.
     fn source(self) -> [&'static str; 3] {
         let lanes = include_shader!("tile/lanes");
         match self {
             Way::Only => ["", "", ""],
-            Way::Floats => ["", include_shader!("input/floats"), ""],
-            Way::Bytes => ["", include_shader!("input/bytes"), ""],
+            Way::Floats => ["", include_shader!("input/floats"), include_shader!("dot/floats")],
+            Way::Bytes => ["", include_shader!("input/bytes"), include_shader!("dot/bytes")],
             Way::Singles => ["", include_shader!("tile/singles"), lanes],
             Way::Halves => ["enable f16;", include_shader!("tile/halves"), lanes],
             Way::Matrices => [
@@ -109,8 +109,8 @@ shaders! {
     Largest "largest" false false [Read Read Write] [Only],
 }
 
-/// How a format's weights are read.
-fn format_source(format: Format) -> [&'static str; 4] {
+/// How a format's weights are read: what formats share, and the format's own.
+fn format_source(format: Format) -> [&'static str; 3] {
     let own = match format {
         Format::F32 => include_shader!("format/f32"),
         Format::F16 => include_shader!("format/f16"),
@@ -126,26 +126,69 @@ fn format_source(format: Format) -> [&'static str; 4] {
         Format::Q5_K => include_shader!("format/q5_k"),
         Format::Q6_K => include_shader!("format/q6_k"),
     };
-    let weights = include_shader!("weights");
     match format {
-        Format::F32 => [weights, own, "", ""],
-        Format::F16 | Format::BF16 => [weights, own, include_shader!("halves"), ""],
-        _ => [weights, include_shader!("blocks"), own, include_shader!("unit")],
+        Format::F32 => ["", own, ""],
+        Format::F16 | Format::BF16 => ["", own, include_shader!("halves")],
+        _ => [include_shader!("blocks"), own, include_shader!("unit")],
     }
 }
 
+/// How weights of one or several formats, one a matrix, are read and multiplied by `dot`.
+fn weights_source(formats: &[Format], dot: &str) -> String {
+    let mut kinds = formats.to_vec();
+    kinds.sort_unstable_by_key(|format| *format as usize);
+    kinds.dedup();
+    let shared = kinds.iter().map(|kind| format_source(*kind)[0]).max().unwrap_or("");
+    let mut text = [include_shader!("weights"), shared].join("\n");
+    for (n, kind) in kinds.iter().enumerate() {
+        let [_, own, unit] = format_source(*kind);
+        let own = [own, unit, dot].join("\n");
+        text += &if kinds.len() == 1 { own } else { numbered(&own, n) };
+    }
+    if kinds.len() > 1 {
+        text +=
+            "\nfn dot_unit(planes: vec4<u32>, u: u32, x: Inputs) -> f32 {\n    switch matrix {\n";
+        for (i, format) in formats.iter().enumerate() {
+            let case = if i == 0 { "default".into() } else { format!("case {i}u") };
+            let n = kinds.iter().position(|kind| kind == format).unwrap_or(0);
+            text += &format!("        {case}: {{ return dot_unit_{n}(planes, u, x); }}\n");
+        }
+        text += "    }\n}\n";
+    }
+    text
+}
+
+/// What the files of a format and of `dot` define, so that several can stand in one text.
+const OWN_NAMES: [&str; 9] =
+    ["OFFSET", "LEFT", "codes", "scales", "four", "floats", "dots", "unit", "dot_unit"];
+
+/// The same text, its own names with a number.
+fn numbered(text: &str, n: usize) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut out = String::new();
+    for word in text.split_inclusive(|c| !is_part(c)) {
+        let name = word.trim_end_matches(|c| !is_part(c));
+        out += name;
+        if OWN_NAMES.contains(&name) {
+            out += &format!("_{n}");
+        }
+        out += &word[name.len()..];
+    }
+    out
+}
+
 impl Shader {
-    /// The whole text for a format and one of its ways.
-    fn text(&self, format: Option<Format>, way: Way, subgroups: bool) -> String {
-        assert!(self.weights == format.is_some() && self.ways.contains(&way));
+    /// The whole text for the formats of its matrices and one of its ways.
+    fn text(&self, formats: &[Format], way: Way, subgroups: bool) -> String {
+        assert!(self.weights != formats.is_empty() && self.ways.contains(&way));
         let reduce = match (self.reduces, subgroups) {
             (false, _) => "",
             (true, false) => include_shader!("reduce/workgroup"),
             (true, true) => include_shader!("reduce/subgroup"),
         };
-        let format = format.map_or([""; 4], format_source);
         let [directive, way, more] = way.source();
-        [&[directive, reduce], &format[..], &[way, more, self.source]].concat().join("\n")
+        let weights = if self.weights { weights_source(formats, more) } else { more.into() };
+        [directive, reduce, &weights, way, self.source].join("\n")
     }
 }
 
@@ -154,7 +197,9 @@ impl Shader {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) shader: Id,
-    pub(super) format: Option<Format>,
+    format: Option<Format>,
+    /// Formats of the matrices after the first, if one differs.
+    others: [Option<Format>; 2],
     way: Way,
     /// Values of constants, in the order of [`CONSTANTS`]; `None` leaves the default.
     pub(super) constants: [Option<u32>; CONSTANTS.len()],
@@ -167,7 +212,21 @@ const CONSTANTS: [&str; 8] =
 impl Key {
     pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
         let way = SHADERS[shader as usize].ways[0];
-        Self { shader, format, way, constants: Default::default() }
+        Self { shader, format, others: [None; 2], way, constants: Default::default() }
+    }
+
+    /// The same for several matrices with formats of their own.
+    pub(super) fn over(self, formats: &[Format]) -> Self {
+        let others = if formats.iter().all(|format| *format == formats[0]) {
+            [None; 2]
+        } else {
+            [1, 2].map(|i| formats.get(i).copied())
+        };
+        Self { format: Some(formats[0]), others, ..self }
+    }
+
+    fn formats(&self) -> Vec<Format> {
+        self.format.into_iter().chain(self.others.into_iter().flatten()).collect()
     }
 
     /// The same in another way.
@@ -209,7 +268,7 @@ impl Pipelines {
         if !self.built.contains_key(key) {
             let index = self.built.len();
             let shader = &SHADERS[key.shader as usize];
-            let what = format!("the shader '{}' for {:?}", shader.name, key.format);
+            let what = format!("the shader '{}' for {:?}", shader.name, key.formats());
             let pipeline = device.scoped(&what, || build(device, shader, key, index))?;
             self.built.insert(key.clone(), pipeline);
         }
@@ -218,7 +277,7 @@ impl Pipelines {
 }
 
 fn build(device: &Device, shader: &Shader, key: &Key, index: usize) -> Pipeline {
-    let text = shader.text(key.format, key.way, device.subgroups);
+    let text = shader.text(&key.formats(), key.way, device.subgroups);
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(shader.name),
         source: wgpu::ShaderSource::Wgsl(text.into()),
@@ -295,14 +354,20 @@ mod tests {
         for (shader, way) in SHADERS.iter().flat_map(|s| s.ways.iter().map(move |way| (s, *way))) {
             let formats = FORMATS.iter().filter(|info| way.takes(info.format));
             let formats: Vec<_> = match shader.weights {
-                true => formats.map(|info| Some(info.format)).collect(),
-                false => vec![None],
+                true => formats.map(|info| info.format).collect(),
+                false => Vec::new(),
             };
-            for (format, subgroups) in formats.iter().flat_map(|f| [(*f, false), (*f, true)]) {
-                let text = shader.text(format, way, subgroups);
+            let mut lists: Vec<&[Format]> = formats.chunks(1).collect();
+            match shader.name {
+                "matvec" => lists.extend(formats.windows(2).chain(formats.windows(3))),
+                _ if lists.is_empty() => lists.push(&[]),
+                _ => {}
+            }
+            for (formats, subgroups) in lists.iter().flat_map(|f| [(*f, false), (*f, true)]) {
+                let text = shader.text(formats, way, subgroups);
                 if let Err(why) = validate(&text, way, subgroups) {
                     let name = shader.name;
-                    panic!("{name} for {format:?}, {way:?}, subgroups {subgroups}:\n{why}");
+                    panic!("{name} for {formats:?}, {way:?}, subgroups {subgroups}:\n{why}");
                 }
                 texts += 1;
             }
@@ -316,7 +381,8 @@ mod tests {
         let most = wgpu::Limits::default().max_storage_buffers_per_shader_stage as usize;
         for (shader, way) in SHADERS.iter().flat_map(|s| s.ways.iter().map(move |way| (s, *way))) {
             assert!(shader.buffers.len() <= most, "{} binds more than {most}", shader.name);
-            let bindings = shader.text(shader.weights.then_some(Format::Q4_0), way, false);
+            let formats: &[Format] = if shader.weights { &[Format::Q4_0] } else { &[] };
+            let bindings = shader.text(formats, way, false);
             for (i, access) in shader.buffers.iter().enumerate() {
                 let access = if *access == Write { "read_write" } else { "read" };
                 let declared = format!("@binding({}) var<storage, {access}>", i + 1);
