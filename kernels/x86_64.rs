@@ -5,6 +5,7 @@ mod avx2;
 mod avx2_blocks;
 mod avx2_matvec;
 mod avx2_panel;
+mod avx512_k_quants;
 mod avx512_matvec;
 mod avx512_panel;
 mod avx512_sum;

@@ -21,6 +21,8 @@ pub(super) fn unpack_superblock(info: &FormatInfo, src: &[u8], dst: &mut Superbl
         Format::Q4_1 => nibble_blocks::<20>(info, src, dst),
         Format::Q5_0 => nibble_blocks::<22>(info, src, dst),
         Format::Q5_1 => nibble_blocks::<24>(info, src, dst),
+        Format::Q2_K => q2_k(src, dst),
+        Format::Q3_K => q3_k(src, dst),
         Format::Q4_K => q4_k_or_q5_k::<false>(src, dst),
         Format::Q5_K => q4_k_or_q5_k::<true>(src, dst),
         Format::Q6_K => q6_k(src, dst),
@@ -132,6 +134,65 @@ pub(super) fn scales_and_mins(src: &[u8]) -> [__m256; 2] {
 #[inline(always)]
 pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
     bytes[at..].first_chunk().unwrap_or(&[0; N])
+}
+
+/// Stores 16 numbers times `factor`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_scaled(factor: f32, bytes: __m128i, dst: &mut [f32; 16]) {
+    let halves = [bytes, _mm_srli_si128::<8>(bytes)];
+    for (half, dst) in halves.into_iter().zip(dst.as_chunks_mut().0) {
+        let values = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half));
+        store_floats(dst, _mm256_mul_ps(_mm256_set1_ps(factor), values));
+    }
+}
+
+/// Stores codes of 2 bits, and a third bit of each from `third` up.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_two_bits(low: &[u8], mut third: __m256i, dst: &mut Superblock) {
+    let (mask, one) = (_mm256_set1_epi8(3), _mm256_set1_epi8(1));
+    let targets = dst.codes.as_chunks_mut::<32>().0.as_chunks_mut::<4>().0;
+    for (bytes, targets) in low.as_chunks().0.iter().zip(targets) {
+        let mut bytes = load(bytes);
+        for target in targets {
+            let bit = _mm256_slli_epi16::<2>(_mm256_and_si256(third, one));
+            store(target, _mm256_or_si256(_mm256_and_si256(bytes, mask), bit));
+            bytes = _mm256_srli_epi16::<2>(bytes);
+            third = _mm256_srli_epi16::<1>(third);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q2_k(src: &[u8], dst: &mut Superblock) {
+    let packed = load_half(part(src, 0));
+    let mask = _mm_set1_epi8(15);
+    store_scaled(f16(*part(src, 80)), _mm_and_si128(packed, mask), &mut dst.scale);
+    let high = _mm_and_si128(_mm_srli_epi16::<4>(packed), mask);
+    store_scaled(f16(*part(src, 82)), high, &mut dst.min);
+    store_two_bits(&src[16..80], _mm256_setzero_si256(), dst);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q3_k(src: &[u8], dst: &mut Superblock) {
+    let scales = _mm_sub_epi8(scales_of_six_bits(part(src, 96)), _mm_set1_epi8(32));
+    store_scaled(f16(*part(src, 108)), scales, &mut dst.scale);
+    store_two_bits(&src[32..96], load(part(src, 0)), dst);
+}
+
+/// The 16 scales of Q3_K, 32 too large; their layout is described where the formats are defined.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn scales_of_six_bits(packed: &[u8; 12]) -> __m128i {
+    let nibbles = u64::from_le_bytes(*part(packed, 0));
+    let pairs = u64::from(u32::from_le_bytes(*part(packed, 8)));
+    let upper = |down: u32| (pairs >> down & 0x0303_0303) << 4;
+    let low = nibbles & 0x0f0f_0f0f_0f0f_0f0f | upper(0) | upper(2) << 32;
+    let high = nibbles >> 4 & 0x0f0f_0f0f_0f0f_0f0f | upper(4) | upper(6) << 32;
+    _mm_set_epi64x(high as i64, low as i64)
 }
 
 #[inline]
