@@ -16,8 +16,6 @@ pub(super) const WEIGHTED_SUM: [WeightedSum; Format::COUNT] = {
     table
 };
 
-/// Elements whose sums stay in registers while all rows go by.
-const BLOCK: usize = 64;
 /// Rows ahead of their use to fetch: a cache of keys and values lies in memory, not near.
 const ROWS_AHEAD: usize = 16;
 
@@ -62,17 +60,15 @@ fn columns<const FORMAT: usize, const BYTES: usize, const COLS: usize>(
 ) {
     let (width, count) = (out.len() / COLS, weights.len() / COLS);
     let weights: [&[f32]; COLS] = core::array::from_fn(|c| &weights[c * count..][..count]);
-    let whole = width / BLOCK * BLOCK;
-    for first in (0..whole).step_by(BLOCK) {
-        let sums = block::<FORMAT, BYTES, COLS>(rows, weights, first, width);
-        for (c, sums) in sums.into_iter().enumerate() {
-            let out = &mut out[c * width + first..][..BLOCK];
-            for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
-                let [low, high] = [_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum)];
-                super::panel::store_floats(&mut out.as_chunks_mut().0[0], low);
-                super::panel::store_floats(&mut out.as_chunks_mut().0[1], high);
-            }
-        }
+    let mut whole = 0;
+    while whole + 64 <= width {
+        whole = block::<FORMAT, BYTES, COLS, 4>(out, rows, weights, whole);
+    }
+    if whole + 32 <= width {
+        whole = block::<FORMAT, BYTES, COLS, 2>(out, rows, weights, whole);
+    }
+    if whole + 16 <= width {
+        whole = block::<FORMAT, BYTES, COLS, 1>(out, rows, weights, whole);
     }
     if whole < width {
         for (c, weights) in weights.into_iter().enumerate() {
@@ -86,29 +82,40 @@ fn columns<const FORMAT: usize, const BYTES: usize, const COLS: usize>(
     }
 }
 
+/// `16 * N` elements from `first` on, whose sums stay in registers while all rows go by. Returns where they
+/// end.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,f16c")]
-fn block<const FORMAT: usize, const BYTES: usize, const COLS: usize>(
+fn block<const FORMAT: usize, const BYTES: usize, const COLS: usize, const N: usize>(
+    out: &mut [f32],
     rows: &[u8],
     weights: [&[f32]; COLS],
     first: usize,
-    width: usize,
-) -> [[__m512; BLOCK / 16]; COLS] {
-    let mut sums = [[_mm512_setzero_ps(); BLOCK / 16]; COLS];
+) -> usize {
+    let mut sums = [[_mm512_setzero_ps(); N]; COLS];
+    let width = out.len() / COLS;
     let stride = width * BYTES / 16;
     for (t, row) in rows.chunks_exact(stride).enumerate() {
-        let row = &row[first * BYTES / 16..][..BLOCK * BYTES / 16];
-        for line in 0..BLOCK * BYTES / 16 / 64 {
+        let row = &row[first * BYTES / 16..][..N * BYTES];
+        for line in 0..(N * BYTES).div_ceil(64) {
             let ahead = row.as_ptr().wrapping_add(ROWS_AHEAD * stride + line * 64);
             _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         }
         let weights = weights.map(|weights| _mm512_set1_ps(weights[t]));
-        for i in 0..BLOCK / 16 {
+        for i in 0..N {
             let values = widen::<FORMAT, BYTES>(part(row, i * BYTES));
             for (sums, weight) in sums.iter_mut().zip(weights) {
                 sums[i] = _mm512_add_ps(sums[i], _mm512_mul_ps(weight, values));
             }
         }
     }
-    sums
+    for (c, sums) in sums.into_iter().enumerate() {
+        let out = &mut out[c * width + first..][..16 * N];
+        for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+            let [low, high] = [_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum)];
+            super::panel::store_floats(&mut out.as_chunks_mut().0[0], low);
+            super::panel::store_floats(&mut out.as_chunks_mut().0[1], high);
+        }
+    }
+    first + 16 * N
 }
