@@ -12,7 +12,7 @@ use super::avx2_blocks::{
     scaled_sums, subtract_min,
 };
 use super::panel::{load, store_floats};
-use super::unpack::{f16, heads, load_half, nibbles, part, unpack_superblock};
+use super::unpack::{even_then_odd, f16, heads, load_half, nibbles, part, unpack_superblock};
 use crate::activation::{ACTIVATION_BYTES, SUMS};
 use crate::format::{FORMATS, Format, Superblock};
 use crate::isa::MatVec;
@@ -228,8 +228,7 @@ fn q6_k_superblock(w: &[u8; 210], x: &Column, mut lanes: __m256) -> __m256 {
         _mm256_hadd_epi32(_mm256_madd_epi16(four[0], one), _mm256_madd_epi16(four[1], one))
     };
     let (a, b) = (p(0), p(1));
-    let order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-    let scales = _mm_shuffle_epi8(load_half(part(w, 192)), order);
+    let scales = even_then_odd(load_half(part(w, 192)));
     let d = _mm256_set1_ps(f16(*part(w, 208)));
     for (half, sums) in halves_of_blocks(a, b).into_iter().enumerate() {
         let scale = match half {

@@ -7,7 +7,10 @@ use super::avx512_matvec::{
 };
 use super::avx512_panel::load;
 use super::panel::load as load_half;
-use super::unpack::part;
+use super::unpack::{
+    even_then_odd, f16, load_half as load_quarter, part, scales_and_mins,
+    scales_and_mins_of_four_bits, scales_of_six_bits,
+};
 use crate::activation::{SCALE, SUMS};
 
 #[inline]
@@ -36,27 +39,27 @@ fn nibbles_and_fifth_bits<const NIBBLES: usize>(w: &[u8], x: &Column, lanes: __m
         for (i, codes) in [low, high].into_iter().enumerate() {
             let (i, zero) = (2 * pair + i, _mm512_setzero_si512());
             let codes = match NIBBLES {
-                48 => _mm512_or_si512(codes, bits_of_blocks::<16>(w, 16, [i, i + 4])),
+                48 => _mm512_or_si512(codes, bits_of_blocks::<4>(w, 16, [i, i + 4])),
                 _ => codes,
             };
             products[i] = _mm512_dpbusd_epi32(zero, codes, load_apart(x, 32 * i, 128));
         }
     }
     let sums = add_small_halves(products);
-    let [scales, mins] = super::unpack::scales_and_mins(w);
+    let [scales, mins] = scales_and_mins(w);
     let column_scale = column_scale(x);
     let lanes = add_scaled(lanes, sums, scales, column_scale);
     subtract_min(lanes, block_sums(x, 1), mins, column_scale)
 }
 
-/// `BIT` in each byte of two blocks whose bit is set: 32 bytes from `at` on have one bit a block.
+/// One bit of each byte of two blocks, moved up by `UP`: 32 bytes from `at` on have one bit a block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,f16c")]
-fn bits_of_blocks<const BIT: i8>(w: &[u8], at: usize, blocks: [usize; 2]) -> __m512i {
+fn bits_of_blocks<const UP: u32>(w: &[u8], at: usize, blocks: [usize; 2]) -> __m512i {
     let bits = _mm512_broadcast_i64x4(load_half(part(w, at)));
     let down = words(blocks.map(|block| block as i16));
     let lowest = _mm512_and_si512(_mm512_srlv_epi16(bits, down), _mm512_set1_epi8(1));
-    _mm512_sllv_epi16(lowest, _mm512_set1_epi16(BIT.trailing_zeros() as i16))
+    _mm512_slli_epi16::<UP>(lowest)
 }
 
 /// One value in all words of the first half, another in those of the second.
@@ -84,12 +87,9 @@ pub(super) fn q2_k(w: &[u8; 84], x: &Column, lanes: __m256) -> __m256 {
         let codes = two_bits(w, 16, pair);
         *product = _mm512_dpbusd_epi32(*product, codes, load(part(x, 64 * pair)));
     }
-    let packed = super::unpack::load_half(part(w, 0));
-    let mask = _mm_set1_epi8(15);
-    let (low, high) =
-        (_mm_and_si128(packed, mask), _mm_and_si128(_mm_srli_epi16::<4>(packed), mask));
-    let scales = _mm512_mul_ps(_mm512_set1_ps(half_float(*part(w, 80))), halves_apart(low));
-    let mins = _mm512_mul_ps(_mm512_set1_ps(half_float(*part(w, 82))), halves_apart(high));
+    let [low, high] = scales_and_mins_of_four_bits(part(w, 0));
+    let scales = _mm512_mul_ps(_mm512_set1_ps(f16(*part(w, 80))), halves_apart(low));
+    let mins = _mm512_mul_ps(_mm512_set1_ps(f16(*part(w, 82))), halves_apart(high));
     // Each group's minimum follows its own term.
     let terms = half_block_terms(products, x, scales, 0);
     let sums = _mm512_cvtepi32_ps(half_block_sums(x));
@@ -105,13 +105,13 @@ pub(super) fn q2_k(w: &[u8; 84], x: &Column, lanes: __m256) -> __m256 {
 pub(super) fn q3_k(w: &[u8; 110], x: &Column, lanes: __m256) -> __m256 {
     let mut products = [_mm512_setzero_si512(); 4];
     for (pair, product) in products.iter_mut().enumerate() {
-        let third = bits_of_blocks::<4>(w, 0, [2 * pair, 2 * pair + 1]);
+        let third = bits_of_blocks::<2>(w, 0, [2 * pair, 2 * pair + 1]);
         let codes = _mm512_or_si512(two_bits(w, 32, pair), third);
         *product = _mm512_dpbusd_epi32(*product, codes, load(part(x, 64 * pair)));
     }
-    let scales = halves_apart(super::unpack::scales_of_six_bits(part(w, 96)));
+    let scales = halves_apart(scales_of_six_bits(part(w, 96)));
     let scales = _mm512_sub_ps(scales, _mm512_set1_ps(32.0));
-    let scales = _mm512_mul_ps(_mm512_set1_ps(half_float(*part(w, 108))), scales);
+    let scales = _mm512_mul_ps(_mm512_set1_ps(f16(*part(w, 108))), scales);
     add_half_blocks(products, x, scales, lanes, 4)
 }
 
@@ -136,23 +136,10 @@ pub(super) fn q6_k(w: &[u8; 210], x: &Column, lanes: __m256) -> __m256 {
             *product = _mm512_dpbusd_epi32(*product, codes, load(part(x, 128 * half + 64 * i)));
         }
     }
-    let scales = even_then_odd(super::unpack::load_half(part(w, 192)));
+    let scales = even_then_odd(load_quarter(part(w, 192)));
     let scales = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales));
-    let scales = _mm512_mul_ps(_mm512_set1_ps(half_float(*part(w, 208))), scales);
+    let scales = _mm512_mul_ps(_mm512_set1_ps(f16(*part(w, 208))), scales);
     add_half_blocks(products, x, scales, lanes, 32)
-}
-
-#[inline]
-#[target_feature(enable = "f16c")]
-fn half_float(bytes: [u8; 2]) -> f32 {
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(u16::from_le_bytes(bytes).into())))
-}
-
-/// Even places, then odd ones.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn even_then_odd(bytes: __m128i) -> __m128i {
-    _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15))
 }
 
 /// A number for each group of 16: of first halves of blocks, then of second.

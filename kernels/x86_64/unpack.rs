@@ -167,11 +167,9 @@ fn store_two_bits(low: &[u8], mut third: __m256i, dst: &mut Superblock) {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn q2_k(src: &[u8], dst: &mut Superblock) {
-    let packed = load_half(part(src, 0));
-    let mask = _mm_set1_epi8(15);
-    store_scaled(f16(*part(src, 80)), _mm_and_si128(packed, mask), &mut dst.scale);
-    let high = _mm_and_si128(_mm_srli_epi16::<4>(packed), mask);
-    store_scaled(f16(*part(src, 82)), high, &mut dst.min);
+    let [scales, mins] = scales_and_mins_of_four_bits(part(src, 0));
+    store_scaled(f16(*part(src, 80)), scales, &mut dst.scale);
+    store_scaled(f16(*part(src, 82)), mins, &mut dst.min);
     store_two_bits(&src[16..80], _mm256_setzero_si256(), dst);
 }
 
@@ -181,6 +179,21 @@ fn q3_k(src: &[u8], dst: &mut Superblock) {
     let scales = _mm_sub_epi8(scales_of_six_bits(part(src, 96)), _mm_set1_epi8(32));
     store_scaled(f16(*part(src, 108)), scales, &mut dst.scale);
     store_two_bits(&src[32..96], load(part(src, 0)), dst);
+}
+
+/// The 16 scales and 16 minimums of Q2_K: low and high halves of as many bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn scales_and_mins_of_four_bits(packed: &[u8; 16]) -> [__m128i; 2] {
+    let (packed, mask) = (load_half(packed), _mm_set1_epi8(15));
+    [_mm_and_si128(packed, mask), _mm_and_si128(_mm_srli_epi16::<4>(packed), mask)]
+}
+
+/// Bytes in even places, then those in odd ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn even_then_odd(bytes: __m128i) -> __m128i {
+    _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15))
 }
 
 /// The 16 scales of Q3_K, 32 too large; their layout is described where the formats are defined.
