@@ -2,7 +2,7 @@
 //!
 //! The tested device goes on with its own results, so that what follows shows how errors grow.
 
-use super::pair::{Device, Operand, Operation, copy, load, operations};
+use super::pair::{Device, Handle, Operand, Operation, load, loads, operations};
 use super::{
     Backend, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View,
     Weight,
@@ -94,6 +94,10 @@ impl Compare {
         self.findings.clone()
     }
 
+    fn load<T: Handle>(&mut self, take: &dyn Fn(&mut dyn Backend) -> Result<T>) -> Result<T> {
+        load(&mut self.devices, BOTH, take)
+    }
+
     fn run(&mut self, operation: &Operation<'_>, call: &dyn Fn(&mut Device)) {
         self.devices.iter_mut().for_each(call);
         let Some(out) = operation.out.filter(|_| operation.results) else { return };
@@ -154,30 +158,6 @@ impl Backend for Compare {
         self.devices.iter().map(|device| device.backend.threads()).max().unwrap_or(1)
     }
 
-    fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
-        load(&mut self.devices, BOTH, &|backend| backend.vector(tensor))
-    }
-
-    fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
-        load(&mut self.devices, BOTH, &|backend| backend.weight(experts))
-    }
-
-    fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
-        load(&mut self.devices, BOTH, &|backend| backend.buffer(rows, width))
-    }
-
-    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        load(&mut self.devices, BOTH, &|backend| backend.cache(shape))
-    }
-
-    fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
-        load(&mut self.devices, BOTH, &|backend| backend.rotary(copy(&shape)?))
-    }
-
-    fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        load(&mut self.devices, BOTH, &|backend| backend.routing(rows, used))
-    }
-
     fn seal(&mut self, rows: usize) -> Result<()> {
         self.devices.iter_mut().try_for_each(|device| device.backend.seal(rows))
     }
@@ -229,5 +209,6 @@ impl Backend for Compare {
         }
     }
 
+    loads!(vector weight buffer cache rotary routing);
     operations!();
 }

@@ -194,6 +194,43 @@ macro_rules! plain {
 }
 plain!(f32, usize, &[u32], &[f32], &[Row]);
 
+/// Loading methods of a backend that has `load(&mut self, &dyn Fn(&mut dyn Backend) -> Result<T>) -> Result<T>`,
+/// by their names.
+macro_rules! loads {
+    (@ vector) => {
+        fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
+            self.load(&|backend| backend.vector(tensor))
+        }
+    };
+    (@ weight) => {
+        fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
+            self.load(&|backend| backend.weight(experts))
+        }
+    };
+    (@ buffer) => {
+        fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
+            self.load(&|backend| backend.buffer(rows, width))
+        }
+    };
+    (@ cache) => {
+        fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
+            self.load(&|backend| backend.cache(shape))
+        }
+    };
+    (@ rotary) => {
+        fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
+            self.load(&|backend| backend.rotary($crate::backend::pair::copy(&shape)?))
+        }
+    };
+    (@ routing) => {
+        fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
+            self.load(&|backend| backend.routing(rows, used))
+        }
+    };
+    ($($name:ident)*) => { $( $crate::backend::pair::loads!(@ $name); )* };
+}
+pub(super) use loads;
+
 /// One call of an operation.
 pub(super) struct Operation<'a> {
     pub(super) name: &'static str,

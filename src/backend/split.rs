@@ -6,7 +6,7 @@
 //! buffer knows where its newest content is, and moves when it is needed on the other device: once at
 //! each border between the devices.
 
-use super::pair::{Device, Handle, Operand, Operation, copy, load, operations};
+use super::pair::{Device, Handle, Operand, Operation, copy, load, loads, operations};
 use super::{
     Backend, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View,
     Weight,
@@ -64,7 +64,7 @@ impl Split {
 
     /// Loads what belongs to the layer at work. What the first device does not take goes to the other, and
     /// so does all that follows of the layer.
-    fn place<T: Handle>(&mut self, take: &dyn Fn(&mut dyn Backend) -> Result<T>) -> Result<T> {
+    fn load<T: Handle>(&mut self, take: &dyn Fn(&mut dyn Backend) -> Result<T>) -> Result<T> {
         if self.here == FIRST {
             match load(&mut self.devices, &[true, false], take) {
                 Err(error @ (Error::Unsupported(_) | Error::Limit(_))) => {
@@ -136,14 +136,6 @@ impl Backend for Split {
         self.devices.iter().map(|device| device.backend.threads()).max().unwrap_or(1)
     }
 
-    fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
-        self.place(&|backend| backend.vector(tensor))
-    }
-
-    fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
-        self.place(&|backend| backend.weight(experts))
-    }
-
     fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
         let content = Content { width, newest: Block::claim(rows, [true; 2])? };
         self.claimed_bytes += Block::<[bool; 2]>::bytes(rows);
@@ -151,16 +143,8 @@ impl Backend for Split {
         load(&mut self.devices, &[true; 2], &|backend| backend.buffer(rows, width))
     }
 
-    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        self.place(&|backend| backend.cache(shape))
-    }
-
     fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
         load(&mut self.devices, &[true; 2], &|backend| backend.rotary(copy(&shape)?))
-    }
-
-    fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        self.place(&|backend| backend.routing(rows, used))
     }
 
     fn seal(&mut self, rows: usize) -> Result<()> {
@@ -212,5 +196,6 @@ impl Backend for Split {
         }
     }
 
+    loads!(vector weight cache routing);
     operations!();
 }

@@ -3,7 +3,7 @@
 //! What weights, widths and layers are worth is judged by this (arXiv 2306.00978, 2407.14679, 2403.03853).
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "runs on a computer")]
 
-use super::pair::{Device, Handle, Operand, Operation, copy, load, operations};
+use super::pair::{Device, Handle, Operand, Operation, load, loads, operations};
 use super::{
     Backend, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View,
     Weight,
@@ -264,18 +264,6 @@ impl Backend for Watch {
         self.load(&|backend| backend.weight(experts))
     }
 
-    fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
-        self.load(&|backend| backend.buffer(rows, width))
-    }
-
-    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        self.load(&|backend| backend.cache(shape))
-    }
-
-    fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
-        self.load(&|backend| backend.rotary(copy(&shape)?))
-    }
-
     fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
         let routing = self.load(&|backend| backend.routing(rows, used))?;
         let (experts, weights) = (filled(rows * used, 0)?, filled(rows * used, 0.0)?);
@@ -325,5 +313,6 @@ impl Backend for Watch {
         }
     }
 
+    loads!(buffer cache rotary);
     operations!();
 }

@@ -5,7 +5,7 @@
 
 use super::Gpu;
 use crate::Result;
-use crate::backend::pair::{Device, Handle, Operand, Operation, copy, load, operations};
+use crate::backend::pair::{Device, Handle, Operand, Operation, load, loads, operations};
 use crate::backend::{
     Backend, Cache, CacheShape, NormShape, Rotary, RotaryShape, RouteShape, Routing, Row, View,
     Weight,
@@ -62,30 +62,6 @@ impl Backend for Outside {
         self.device().backend.name()
     }
 
-    fn vector(&mut self, tensor: &Tensor) -> Result<Weight> {
-        self.load(&|backend| backend.vector(tensor))
-    }
-
-    fn weight(&mut self, experts: &[Tensor]) -> Result<Weight> {
-        self.load(&|backend| backend.weight(experts))
-    }
-
-    fn buffer(&mut self, rows: usize, width: usize) -> Result<View> {
-        self.load(&|backend| backend.buffer(rows, width))
-    }
-
-    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        self.load(&|backend| backend.cache(shape))
-    }
-
-    fn rotary(&mut self, shape: RotaryShape) -> Result<Rotary> {
-        self.load(&|backend| backend.rotary(copy(&shape)?))
-    }
-
-    fn routing(&mut self, rows: usize, used: usize) -> Result<Routing> {
-        self.load(&|backend| backend.routing(rows, used))
-    }
-
     fn seal(&mut self, rows: usize) -> Result<()> {
         outside(|| self.device_mut().backend.seal(rows))
     }
@@ -125,5 +101,6 @@ impl Backend for Outside {
         outside(|| backend.largest(handles.rows(x), count))
     }
 
+    loads!(vector weight buffer cache rotary routing);
     operations!();
 }
