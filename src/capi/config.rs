@@ -1,5 +1,6 @@
 //! A configuration, checked: what this build cannot do is refused here.
 
+use super::device::Graphics;
 use super::failure::{Outcome, Status, failure, wrong};
 use super::lent::{Clock, Exec};
 use super::types::{AttarClock, AttarConfig, AttarExec, AttarLimits};
@@ -9,8 +10,8 @@ use crate::{Format, Options};
 pub(super) struct Config {
     /// Whether weights are copied.
     pub(super) copy: bool,
-    /// Whether a graphics device runs the model.
-    pub(super) gpu: bool,
+    /// What runs the model instead of the CPU.
+    pub(super) graphics: Option<Graphics>,
     pub(super) limits: Option<AttarLimits>,
     pub(super) options: Options,
     pub(super) exec: Option<Exec>,
@@ -27,7 +28,7 @@ impl Config {
             Options { context_len, batch_len, threads: 1, executor: None, cache, isa: None };
         Self {
             copy: false,
-            gpu: false,
+            graphics: None,
             limits: None,
             options,
             exec: None,
@@ -52,17 +53,14 @@ impl Config {
         if config.numeric_mode > 1 {
             return Err(wrong("numeric_mode is 0 or 1"));
         }
-        let gpu = match (config.device, config.numeric_mode) {
-            (0, _) => false,
-            (1, _) if !cfg!(feature = "gpu") => {
-                return Err(failure(Status::Unsupported, "graphics devices in this build"));
-            }
-            (1, 0) => true,
-            (1, _) => {
-                return Err(failure(Status::Unsupported, "the CPU's bits on a graphics device"));
-            }
+        let graphics = match config.device {
+            0 => None,
+            1 => Some(Graphics::new()?),
             _ => return Err(wrong("device is 0 or 1")),
         };
+        if graphics.is_some() && config.numeric_mode == 1 {
+            return Err(failure(Status::Unsupported, "the CPU's bits on a graphics device"));
+        }
         let copy = match (config.residency, config.window_bytes) {
             (0, 0) => false,
             (1, 0) => true,
@@ -87,7 +85,7 @@ impl Config {
         };
         let exec = exec.map(Exec::new).transpose()?;
         let clock = Clock::new(clock)?;
-        Ok(Self { copy, gpu, limits, options, exec, clock, seed: config.seed })
+        Ok(Self { copy, graphics, limits, options, exec, clock, seed: config.seed })
     }
 
     /// Whether arenas of so many bytes are allowed.

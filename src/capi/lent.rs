@@ -5,7 +5,6 @@
 )]
 
 use super::config::Config;
-use super::device;
 use super::failure::{Outcome, Status, failure, wrong};
 use super::types::{AttarClock, AttarExec, AttarSource, Idle, Now, OnToken, ParallelFor};
 use crate::backend::Executor;
@@ -191,8 +190,10 @@ impl Working {
         // Without a lender the calling thread does all work.
         let threads = usize::from(executor.is_none());
         let options = Options { threads, executor, ..config.options };
-        let session =
-            if config.gpu { device::open(gguf, &options)? } else { Session::open(gguf, &options)? };
+        let session = match config.graphics {
+            Some(graphics) => graphics.open(gguf, &options)?,
+            None => Session::open(gguf, &options)?,
+        };
         Ok(Self { session, _exec: exec })
     }
 }

@@ -1,7 +1,18 @@
-//! Sessions on a graphics device, in a build that knows none.
+//! A build that knows no graphics devices.
 
-use crate::{Error, Gguf, Options, Result, Session};
+use super::failure::{Outcome, Status, failure};
+use crate::{Gguf, Options, Result, Session};
 
-pub(super) fn open(_gguf: &Gguf, _options: &Options) -> Result<Session> {
-    Err(Error::Unsupported("graphics devices in this build".into()))
+/// There is none.
+#[derive(Clone, Copy)]
+pub(super) enum Graphics {}
+
+impl Graphics {
+    pub(super) fn new() -> Outcome<Self> {
+        Err(failure(Status::Unsupported, "graphics devices in this build"))
+    }
+
+    pub(super) fn open(self, _: &Gguf, _: &Options) -> Result<Session> {
+        match self {}
+    }
 }

@@ -128,8 +128,8 @@ pub(super) fn plan(
         let (model_arena, session_arena) = (model.used_max() as u64, session.used_max() as u64);
         let plan = session.share()?.session.plan();
         let kv_bytes = plan.cache_bytes as u64;
-        // On a device they lie there.
-        let kv_in_arena = if config.gpu { 0 } else { kv_bytes };
+        // With a device nobody says how many of them lie in the arena.
+        let kv_in_arena = if config.graphics.is_some() { 0 } else { kv_bytes };
         Ok(AttarPlanInfo {
             size: 0,
             fits: config.fits(model_arena.saturating_add(session_arena)).into(),
