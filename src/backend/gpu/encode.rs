@@ -87,7 +87,7 @@ impl Gpu {
             ]);
             let buffers = [buffer, self.fixed.ids, self.id(out)];
             let grid = [units.div_ceil(64), out.rows as u32, 1];
-            self.dispatch(&Key::new(Shader::Embed, Some(format)), &buffers, &params, grid)?;
+            self.dispatch(&Key::new(Shader::Embed, &[format]), &buffers, &params, grid)?;
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Gpu {
             .push(&[group as u32, weight])
             .float(norm.eps)
             .push(&[u32::from(norm.kind == NormKind::Layer)]);
-        let key = Key::new(Shader::Norm, None).when(in_place, "IN_PLACE");
+        let key = Key::new(Shader::Norm, &[]).when(in_place, "IN_PLACE");
         let from = if in_place { self.fixed.dummy } else { self.id(x) };
         let buffers = [from, self.fixed.vectors, self.id(out)];
         let groups = (out.width / group) as u32;
@@ -139,7 +139,7 @@ impl Gpu {
             .float(key_eps)
             .push(&[cache.map_or(0, |c| c.shape.context_len as u32), u32::from(store.is_some())])
             .push(&cache.map_or([0, 0], |c| c.scales()));
-        let shader = Key::new(Shader::Place, None)
+        let shader = Key::new(Shader::Place, &[])
             .with("CACHE", cache.map_or(0, |c| encoding(c.shape.format)));
         let dummy = self.fixed.dummy;
         let id = |heads: Option<Heads>| heads.map_or(self.fixed.spare, |heads| self.id(heads.x));
@@ -173,7 +173,7 @@ impl Gpu {
             .push(&sizes.map(|n| n as u32))
             .float(scale)
             .push(&cache.scales());
-        let key = Key::new(Shader::Attention, None).with("CACHE", encoding(shape.format));
+        let key = Key::new(Shader::Attention, &[]).with("CACHE", encoding(shape.format));
         let (partials, rows) = (self.fixed.partials, self.fixed.rows);
         let buffers = [self.id(query), cache.keys, cache.values, rows, self.id(out), partials];
         let grid = [parts as u32, shape.query_heads as u32, query.rows as u32];
@@ -188,7 +188,7 @@ impl Gpu {
         ]);
         let buffers = [partials, self.id(out)];
         let grid = [shape.query_heads as u32, query.rows as u32, 1];
-        self.dispatch(&Key::new(Shader::Merge, None), &buffers, &params, grid)
+        self.dispatch(&Key::new(Shader::Merge, &[]), &buffers, &params, grid)
     }
 
     /// Chooses experts, and where there are many rows puts their slots in order.
@@ -201,13 +201,13 @@ impl Gpu {
             .push(&[routes.weights]);
         let buffers = [self.id(scores), routes.id];
         let grid = [scores.rows as u32, 1, 1];
-        self.dispatch(&Key::new(Shader::Route, None), &buffers, &params, grid)?;
+        self.dispatch(&Key::new(Shader::Route, &[]), &buffers, &params, grid)?;
         if scores.rows <= MATVEC_ROWS_MAX {
             return Ok(());
         }
         let slots = (scores.rows * shape.used) as u32;
         let params = Params::new(&[slots, scores.width as u32, routes.order, routes.starts]);
-        self.dispatch(&Key::new(Shader::Group, None), &[routes.id], &params, [1; 3])
+        self.dispatch(&Key::new(Shader::Group, &[]), &[routes.id], &params, [1; 3])
     }
 
     fn single(&mut self, op: Op) -> Result<()> {
@@ -234,7 +234,7 @@ impl Gpu {
                 ]);
                 let buffers = [self.id(x), routes.id, self.id(out)];
                 let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
-                self.dispatch(&Key::new(Shader::Combine, None), &buffers, &params, grid)
+                self.dispatch(&Key::new(Shader::Combine, &[]), &buffers, &params, grid)
             }
             Op::Copy { out, x } => self.map(Map::Copy, out, Other::Rows(x)),
             Op::Add { x, y } => self.map(Map::Add, x, Other::Rows(y)),
@@ -266,7 +266,7 @@ impl Gpu {
         };
         let params =
             Params::default().push(&self.at(out)).push(&at).push(&[out.width as u32]).float(factor);
-        let key = Key::new(Shader::Map, None).with("OPERATION", operation as u32);
+        let key = Key::new(Shader::Map, &[]).with("OPERATION", operation as u32);
         let buffers = [from, routes, self.id(out)];
         let grid = [(out.width as u32).div_ceil(64), out.rows as u32, 1];
         self.dispatch(&key, &buffers, &params, grid)

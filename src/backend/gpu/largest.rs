@@ -31,7 +31,7 @@ impl Gpu {
             let params = Params::new(&[start, len as u32, count as u32]);
             let row = self.memory.rows(x).id;
             let chunks = len.div_ceil(CHUNK);
-            let key = Key::new(Shader::Largest, None).when(is_first, "FIRST");
+            let key = Key::new(Shader::Largest, &[]).when(is_first, "FIRST");
             self.dispatch(&key, &[row, before, after], &params, [chunks as u32, 1, 1])?;
             (before, after) = (after, before);
             len = chunks * count;

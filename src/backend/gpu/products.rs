@@ -55,7 +55,7 @@ impl Gpu {
             let params = Params::new(&self.at_fours(x))
                 .push(&[units, x.width as u32, weight])
                 .float(norm.map_or(0.0, |n| n.eps));
-            let key = Key::new(Shader::Quantize, None).when(norm.is_some(), "NORM");
+            let key = Key::new(Shader::Quantize, &[]).when(norm.is_some(), "NORM");
             let buffers = [self.id(x), self.fixed.vectors, self.fixed.quantized];
             self.dispatch(&key, &buffers, &params, [units.div_ceil(LANES), x.rows as u32, 1])?;
             self.quantized = if norm.is_none() { Some(x) } else { None };
@@ -79,7 +79,7 @@ impl Gpu {
         let Products { each, count, x, gated, add, routing, .. } = *products;
         let Input { way, id, at, norm } = input;
         let matrix = self.memory.matrix(each[0].w);
-        let Matrix { format, cols, .. } = *matrix;
+        let Matrix { cols, .. } = *matrix;
         let buffer = matrix.pieces[piece].buffer;
         let formats = each.map(|product| self.memory.matrix(product.w).format);
         let mut params = Params::default();
@@ -104,8 +104,7 @@ impl Gpu {
             .float(norm.map_or(0.0, |n| n.eps))
             .push(&[u32::from(add), used as u32]);
         let key = self
-            .weighing(Shader::Matvec, format, cols)
-            .over(&formats[..count])
+            .weighing(Shader::Matvec, &formats[..count], cols)
             .by(way)
             .when(norm.is_some(), "NORM")
             .when(gated, "GATED")
@@ -116,8 +115,8 @@ impl Gpu {
         self.dispatch(&key, &buffers, &params, grid(blocks, slots as u32))
     }
 
-    fn weighing(&self, shader: Shader, format: Format, cols: usize) -> Key {
-        Key::new(shader, Some(format)).when(!cols.is_multiple_of(UNIT), "RAGGED")
+    fn weighing(&self, shader: Shader, formats: &[Format], cols: usize) -> Key {
+        Key::new(shader, formats).when(!cols.is_multiple_of(UNIT), "RAGGED")
     }
 
     fn matmul(&mut self, products: &Products, piece: usize) -> Result<()> {
@@ -142,7 +141,7 @@ impl Gpu {
             device if device.halves => Way::Halves,
             _ => Way::Singles,
         };
-        let key = self.weighing(Shader::Matmul, format, cols).by(way);
+        let key = self.weighing(Shader::Matmul, &[format], cols).by(way);
         let key = key.when(routes.is_some(), "EXPERTS");
         let routes = routes.map_or(self.fixed.dummy, |r| r.id);
         let buffers = [buffer, self.id(x), self.fixed.vectors, routes, self.id(product.out)];

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "our own shaders run without the checks that strangers' need")]
 
 use super::device::Device;
+use super::steps::Products;
 use crate::Result;
 use attar_kernels::Format;
 use std::collections::HashMap;
@@ -52,7 +53,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// What the text begins with, and the files: one for all, and one for each format of weights.
+    /// What the text begins with, and the files: the second is there for each format of weights.
     fn source(self) -> [&'static str; 3] {
         let lanes = include_shader!("tile/lanes");
         match self {
@@ -133,8 +134,8 @@ fn format_source(format: Format) -> [&'static str; 3] {
     }
 }
 
-/// How weights of one or several formats, one a matrix, are read and multiplied by `dot`.
-fn weights_source(formats: &[Format], dot: &str) -> String {
+/// How weights of one or several formats, one a matrix, are read, and what a way does with each.
+fn weights_source(formats: &[Format], way: &str) -> String {
     let mut kinds = formats.to_vec();
     kinds.sort_unstable_by_key(|format| *format as usize);
     kinds.dedup();
@@ -142,7 +143,7 @@ fn weights_source(formats: &[Format], dot: &str) -> String {
     let mut text = [include_shader!("weights"), shared].join("\n");
     for (n, kind) in kinds.iter().enumerate() {
         let [_, own, unit] = format_source(*kind);
-        let own = [own, unit, dot].join("\n");
+        let own = [own, unit, way].join("\n");
         text += &if kinds.len() == 1 { own } else { numbered(&own, n) };
     }
     if kinds.len() > 1 {
@@ -187,19 +188,18 @@ impl Shader {
             (true, true) => include_shader!("reduce/subgroup"),
         };
         let [directive, way, more] = way.source();
-        let weights = if self.weights { weights_source(formats, more) } else { more.into() };
+        let weights = if self.weights { weights_source(formats, more) } else { String::new() };
         [directive, reduce, &weights, way, self.source].join("\n")
     }
 }
 
-/// Which pipeline: the shader, a format where it reads weights, the way, and constants that are not their
+/// Which pipeline: the shader, formats where it reads weights, the way, and constants that are not their
 /// default.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) shader: Id,
-    format: Option<Format>,
-    /// Formats of the matrices after the first, if one differs.
-    others: [Option<Format>; 2],
+    /// Of each matrix, or one for all.
+    formats: [Option<Format>; Products::MAX],
     way: Way,
     /// Values of constants, in the order of [`CONSTANTS`]; `None` leaves the default.
     pub(super) constants: [Option<u32>; CONSTANTS.len()],
@@ -210,23 +210,17 @@ const CONSTANTS: [&str; 8] =
     ["OPERATION", "NORM", "GATED", "EXPERTS", "RAGGED", "CACHE", "IN_PLACE", "FIRST"];
 
 impl Key {
-    pub(super) fn new(shader: Id, format: Option<Format>) -> Self {
+    /// `formats` of the matrices it reads.
+    pub(super) fn new(shader: Id, formats: &[Format]) -> Self {
         let way = SHADERS[shader as usize].ways[0];
-        Self { shader, format, others: [None; 2], way, constants: Default::default() }
-    }
-
-    /// The same for several matrices with formats of their own.
-    pub(super) fn over(self, formats: &[Format]) -> Self {
-        let others = if formats.iter().all(|format| *format == formats[0]) {
-            [None; 2]
-        } else {
-            [1, 2].map(|i| formats.get(i).copied())
-        };
-        Self { format: Some(formats[0]), others, ..self }
+        let alike = formats.windows(2).all(|pair| pair[0] == pair[1]);
+        let formats = if alike { &formats[..formats.len().min(1)] } else { formats };
+        let formats = std::array::from_fn(|i| formats.get(i).copied());
+        Self { shader, formats, way, constants: Default::default() }
     }
 
     fn formats(&self) -> Vec<Format> {
-        self.format.into_iter().chain(self.others.into_iter().flatten()).collect()
+        self.formats.into_iter().flatten().collect()
     }
 
     /// The same in another way.
