@@ -379,7 +379,7 @@ fn a_layer_takes_fewer_dispatches_than_operations() {
     if !devices().iter().any(|device| device.name.starts_with("gpu")) {
         return;
     }
-    for (formats, most) in [(&MIXED_FORMATS[1..2], 6), (&MIXED_FORMATS[..], 6)] {
+    for formats in [&MIXED_FORMATS[1..2], &MIXED_FORMATS] {
         let layer = Layer::random(formats, 96, 32);
         let mut gpu = Gpu::open(&GpuOptions::default()).expect("a listed device opens");
         let parts = Parts::claim(&mut gpu, &layer).expect("room for a layer");
@@ -394,6 +394,6 @@ fn a_layer_takes_fewer_dispatches_than_operations() {
         let (kept, overwritten) = (count(&[]), count(&OVERWRITE) - OVERWRITE.len());
         println!("{} operations: {kept} dispatches, {overwritten} overwritten", steps.len());
         // Two norms go into products, the activation and two sums behind them, and biases; heads are one.
-        assert!(kept < steps.len() && overwritten <= most);
+        assert!(kept < steps.len() && overwritten < kept && overwritten <= 6);
     }
 }

@@ -204,13 +204,14 @@ fn work(shared: &Shared, thread: usize) {
 
 /// One turn of waiting.
 fn wait(turns: &mut usize, give_up: impl FnOnce()) {
+    if *turns == PAUSES + YIELDS {
+        return give_up();
+    }
     *turns += 1;
     if *turns <= PAUSES {
         core::hint::spin_loop();
-    } else if *turns <= PAUSES + YIELDS {
-        std::thread::yield_now();
     } else {
-        give_up();
+        std::thread::yield_now();
     }
 }
 
